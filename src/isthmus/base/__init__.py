@@ -1,0 +1,1 @@
+"""What everyone may know: errors, clock, randomness by label, canonical documents, threads, progress."""

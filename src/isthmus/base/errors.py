@@ -1,0 +1,464 @@
+"""One tree of errors, and one catalogue of everything that can go wrong.
+
+    IsthmusError
+    ├── ConfigError    what was asked for does not fit together             exit 4
+    ├── DataError      a file, column, row or model cannot be used           exit 4
+    ├── PolicyError    allowed to nobody, or not agreed                      exit 6
+    ├── LineError      nobody's fault: the line; it is tried again           exit 2
+    ├── PeerError      the partner sent something wrong (bytes from outside raise this alone)  exit 1
+    └── LocalError     ours                                                  exit 1, a bug 5
+
+An error carries a stable code, a sentence and a hint in English and Chinese, and the fields that name what is
+meant (column, rows, partner). Only the code crosses to a partner, never the fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Words of one code: a sentence and a hint, English and Chinese; `{name}` is filled from the fields."""
+
+    en: str
+    zh: str
+    hint_en: str
+    hint_zh: str
+
+
+CONFIG: dict[str, Entry] = {
+    "unknown_field": Entry(
+        "{where} has a field {field} that nobody knows.",
+        "{where} 中的字段 {field} 无法识别。",
+        "Correct the name or remove it; known here: {known}.",
+        "请改正字段名或删除它；此处可用：{known}。",
+    ),
+    "out_of_bounds": Entry(
+        "{field} is {value}, which is not allowed.",
+        "{field} 的值为 {value}，不在允许范围内。",
+        "Allowed: {allowed}.",
+        "允许的取值：{allowed}。",
+    ),
+    "bad_path": Entry(
+        "The path {path} cannot be used: {why}.",
+        "路径 {path} 无法使用：{why}。",
+        "Name a regular file that this user can read.",
+        "请指定当前用户可读的普通文件。",
+    ),
+    "bad_document": Entry(
+        "{where} cannot be read: {why}.",
+        "{where} 无法解析：{why}。",
+        "Write plain YAML or JSON: no tags, no anchors, at most 256 KiB.",
+        "请使用普通 YAML 或 JSON：不含标签和锚点，不超过 256 KiB。",
+    ),
+    "hash_changed": Entry(
+        "The job file is not the one that was signed.",
+        "作业文件与签署时的内容不一致。",
+        "Run it again from the signed file, or have the new one accepted by every party.",
+        "请使用已签署的文件，或请各方重新确认新的文件。",
+    ),
+    "file_mode": Entry(
+        "{path} holds a secret and can be read by others.",
+        "{path} 含有密钥，但其他用户也可读取。",
+        "Run: chmod 600 {path}",
+        "请执行：chmod 600 {path}",
+    ),
+    "key_missing": Entry(
+        "The key of this node is missing: {path}.",
+        "本节点的密钥文件缺失：{path}。",
+        "Restore it from a backup of this folder; a new key is never made silently. A new node: isthmus init.",
+        "请从备份恢复；系统不会自动生成新密钥。新建节点请执行 isthmus init。",
+    ),
+    "not_a_node": Entry(
+        "{path} is not the folder of a node.",
+        "{path} 不是节点目录。",
+        "Run: isthmus --home {path} init --party NAME",
+        "请执行：isthmus --home {path} init --party 名称",
+    ),
+    "already_there": Entry(
+        "{what} exists already.",
+        "{what} 已经存在。",
+        "Choose another name, or remove the old one first.",
+        "请换一个名称，或先删除原有的。",
+    ),
+    "not_found": Entry(
+        "There is no {what}.",
+        "找不到 {what}。",
+        "List what exists: {list_command}.",
+        "查看现有内容：{list_command}。",
+    ),
+    "bad_invitation": Entry(
+        "The invitation cannot be used: {why}.",
+        "邀请函无法使用：{why}。",
+        "Ask the partner for a fresh one: isthmus partner invite.",
+        "请对方重新生成：isthmus partner invite。",
+    ),
+    "not_confirmed": Entry(
+        "The partner {partner} is not confirmed yet.",
+        "合作方 {partner} 尚未确认。",
+        "Read the four words to each other, then run at both sides: isthmus partner confirm {partner} WORDS.",
+        "双方通过电话核对四个词，然后各自执行：isthmus partner confirm {partner} 四个词。",
+    ),
+    "no_listener": Entry(
+        "Neither {partner} nor this node listens, so no line can be made.",
+        "{partner} 与本节点都不监听，无法建立连接。",
+        "Give one of the two an address: isthmus init --listen HOST:PORT --address https://NAME:PORT.",
+        "请为其中一方设置地址：isthmus init --listen 主机:端口 --address https://名称:端口。",
+    ),
+}
+
+DATA: dict[str, Entry] = {
+    "encoding_error": Entry(
+        "{file} is not {encoding}: row {row}, byte {offset}.",
+        "{file} 不是 {encoding} 编码：第 {row} 行，第 {offset} 字节。",
+        "Declare the encoding (--encoding gb18030, for example) or convert the file to UTF-8.",
+        "请声明编码（例如 --encoding gb18030）或将文件转换为 UTF-8。",
+    ),
+    "bad_csv": Entry(
+        "{file} is not a well-formed CSV: {why}.",
+        "{file} 不是格式正确的 CSV：{why}。",
+        "Every row needs as many cells as the header; a cell with a comma or a line break needs quotes.",
+        "每行的单元格数必须与表头一致；含逗号或换行的单元格需要加引号。",
+    ),
+    "duplicate_id": Entry(
+        "Column {column} of {file} repeats {count} ids; rows {rows}.",
+        "{file} 的 {column} 列有 {count} 个重复的标识；行号 {rows}。",
+        "Remove the repeats, or choose which row counts: duplicates=first or duplicates=last.",
+        "请去除重复，或指定保留哪一行：duplicates=first 或 duplicates=last。",
+    ),
+    "null_id": Entry(
+        "Column {column} of {file} has {count} rows without an id; rows {rows}.",
+        "{file} 的 {column} 列有 {count} 行缺少标识；行号 {rows}。",
+        "Fill in the ids or remove these rows.",
+        "请补全标识或删除这些行。",
+    ),
+    "malformed_id": Entry(
+        "Column {column} of {file} has {count} ids that are not {form}; rows {rows}.",
+        "{file} 的 {column} 列有 {count} 个标识不符合 {form} 格式；行号 {rows}。",
+        "Correct them, or declare the form the column really has.",
+        "请更正，或声明该列的实际格式。",
+    ),
+    "missing_column": Entry(
+        "{file} has no column {column}; it has: {known}.",
+        "{file} 没有列 {column}；现有列：{known}。",
+        "Correct the name; upper and lower case differ.",
+        "请更正列名；区分大小写。",
+    ),
+    "repeated_column": Entry(
+        "{file} has more than one column named {column}.",
+        "{file} 有多个名为 {column} 的列。",
+        "Give every column a name of its own.",
+        "请为每一列取不同的名称。",
+    ),
+    "too_small": Entry(
+        "{what} has {count} rows; at least {needed} are needed.",
+        "{what} 有 {count} 行，至少需要 {needed} 行。",
+        "Use a larger sample.",
+        "请使用更大的样本。",
+    ),
+    "too_large": Entry(
+        "{what} has {size}; at most {limit} is accepted.",
+        "{what} 的规模为 {size}，上限为 {limit}。",
+        "Split the file or leave columns out.",
+        "请拆分文件或减少列数。",
+    ),
+    "no_features": Entry(
+        "{file} has no usable feature column ({dropped} left out as constant or empty).",
+        "{file} 没有可用的特征列（{dropped} 列因取值恒定或为空被排除）。",
+        "Add at least one column whose values differ.",
+        "请至少加入一列取值不同的特征。",
+    ),
+    "one_class": Entry(
+        "The label {column} has one class only among {count} rows.",
+        "标签 {column} 在 {count} 行中只有一个类别。",
+        "A model needs good and bad cases; check the label and the sample.",
+        "模型需要正负两类样本；请检查标签与样本。",
+    ),
+    "bad_label": Entry(
+        "The label {column} of {file} has {count} values that are not 0 or 1; rows {rows}.",
+        "{file} 的标签 {column} 有 {count} 个取值不是 0 或 1；行号 {rows}。",
+        "Use 0 and 1, or name the value that counts as bad.",
+        "请使用 0 和 1，或指定哪个取值为坏样本。",
+    ),
+    "not_a_number": Entry(
+        "Column {column} of {file} has {count} cells that are not finite numbers; rows {rows}.",
+        "{file} 的 {column} 列有 {count} 个单元格不是有限数值；行号 {rows}。",
+        "Correct them, leave them empty for missing, or declare the column as categorical.",
+        "请更正，或留空表示缺失，或将该列声明为类别型。",
+    ),
+    "dataset_changed": Entry(
+        "{file} has changed since it was registered.",
+        "{file} 自登记后发生了变化。",
+        "Register it again as a new version: isthmus dataset add.",
+        "请重新登记为新版本：isthmus dataset add。",
+    ),
+    "unsupported_format": Entry(
+        "{file} is not a CSV or Parquet file ({why}).",
+        "{file} 不是 CSV 或 Parquet 文件（{why}）。",
+        "Save the table as CSV or Parquet. Formats that can carry code are never opened.",
+        "请另存为 CSV 或 Parquet。可携带代码的格式一律不会打开。",
+    ),
+    "bad_array": Entry(
+        "{file} declares data that it does not hold ({why}).",
+        "{file} 声明的数据与内容不符（{why}）。",
+        "Write the file again; it is damaged or was cut.",
+        "请重新生成该文件；它已损坏或被截断。",
+    ),
+    "bad_model": Entry(
+        "{file} is not a usable model half: {why}.",
+        "{file} 不是可用的模型半边：{why}。",
+        "Use the half that this party stored when the job ended.",
+        "请使用本方在作业结束时保存的模型半边。",
+    ),
+    "unknown_ids": Entry(
+        "{count} ids of {file} are not in the table; rows {rows}.",
+        "{file} 中有 {count} 个标识不在数据表内；行号 {rows}。",
+        "List ids that occur in the label table.",
+        "请只列出标签表中存在的标识。",
+    ),
+}
+
+POLICY: dict[str, Entry] = {
+    "overlap_too_small": Entry(
+        "The shared rows are fewer than the floor of {floor} that both parties signed.",
+        "共有样本数低于双方签署的下限 {floor}。",
+        "Use larger tables or the same form of id on both sides; the floor may be lowered to 100 in the job file.",
+        "请使用更大的数据表，或统一双方的标识格式；作业文件中下限最低可设为 100。",
+    ),
+    "not_accepted": Entry(
+        "{party} has not accepted this job.",
+        "{party} 尚未接受该作业。",
+        "Ask them to run: isthmus job accept {job}",
+        "请对方执行：isthmus job accept {job}",
+    ),
+    "refused": Entry(
+        "{party} refused this job.",
+        "{party} 拒绝了该作业。",
+        "Talk to them, change the job file and propose it again.",
+        "请与对方沟通，修改作业文件后重新提交。",
+    ),
+    "sign_in": Entry(
+        "This request carries no valid token.",
+        "请求未携带有效令牌。",
+        "Use the token file in the folder of the node, as the same user.",
+        "请以同一用户身份使用节点目录中的令牌文件。",
+    ),
+}
+
+LINE: dict[str, Entry] = {
+    "unreachable": Entry(
+        "{partner} cannot be reached: {why}.",
+        "无法连接 {partner}：{why}。",
+        "Check address, firewall and that the partner's node runs; it is tried again by itself. Run: isthmus doctor --partner {partner}",
+        "请检查地址、防火墙及对方节点是否运行；系统会自动重试。可执行：isthmus doctor --partner {partner}",
+    ),
+    "closed": Entry(
+        "The line was closed before the answer came.",
+        "连接在收到应答前关闭。",
+        "Look at the other process; the reason stands in its log.",
+        "请查看对方进程的日志，其中有原因。",
+    ),
+    "tls_intercepted": Entry(
+        "{partner} answers with a certificate that is not the one pinned.",
+        "{partner} 出示的证书与已固定的不一致。",
+        "A gateway opens TLS on this path, or the partner made a new certificate. Ask the partner for a new invitation.",
+        "链路上有网关拆解 TLS，或对方更换了证书。请对方重新发送邀请函。",
+    ),
+    "version_gap": Entry(
+        "{partner} speaks link version {theirs}, this node {ours}.",
+        "{partner} 的链路版本为 {theirs}，本节点为 {ours}。",
+        "Install the same release on both sides.",
+        "请双方安装相同的版本。",
+    ),
+    "partner_restarted": Entry(
+        "{partner} was restarted while the job ran.",
+        "{partner} 在作业运行期间重新启动。",
+        "Run the job again.",
+        "请重新运行该作业。",
+    ),
+}
+
+PEER: dict[str, Entry] = {
+    "bad_message": Entry(
+        "The partner sent a message that does not fit the protocol: {why}.",
+        "对方发送的消息不符合协议：{why}。",
+        "Compare versions with isthmus doctor; if they agree, tell the partner's operator the trace id.",
+        "请用 isthmus doctor 比对版本；若一致，请将追踪编号告知对方运维。",
+    ),
+    "bad_key": Entry(
+        "The partner's key is not acceptable: {why}.",
+        "对方的密钥不符合要求：{why}。",
+        "Stop and ask the partner; nothing has been encrypted with it.",
+        "请停止并询问对方；尚未使用该密钥加密任何数据。",
+    ),
+    "bad_ciphertext": Entry(
+        "The partner sent a ciphertext that cannot be one: {why}.",
+        "对方发送的密文无效：{why}。",
+        "Stop and ask the partner; nothing has been decrypted.",
+        "请停止并询问对方；尚未解密任何数据。",
+    ),
+    "wrong_channel": Entry(
+        "A frame belongs to another job, channel, direction or partner.",
+        "数据帧属于其他作业、通道、方向或合作方。",
+        "It was refused. Repeated: somebody replays traffic; tell the operators of both sides.",
+        "已拒绝。若反复出现，可能有人重放流量；请通知双方运维。",
+    ),
+    "step_changed": Entry(
+        "The partner sent other content under a number that it had used before.",
+        "对方以已使用过的编号发送了不同的内容。",
+        "The job stops here. Ask the partner whether the node was copied or restored.",
+        "作业已停止。请询问对方节点是否被复制或恢复过。",
+    ),
+    "bad_signature": Entry(
+        "A signature of {partner} does not hold.",
+        "{partner} 的签名验证失败。",
+        "It was refused. If the partner changed keys, join again with a new invitation.",
+        "已拒绝。若对方更换了密钥，请使用新的邀请函重新建立关系。",
+    ),
+    "answer_inconsistent": Entry(
+        "The partner's sums do not add up.",
+        "对方返回的求和结果不自洽。",
+        "The job stops here; it is not tried again on the same data by itself.",
+        "作业已停止；不会自动在相同数据上重试。",
+    ),
+    "partner_failed": Entry(
+        "The partner's side of the job ended with {code}.",
+        "对方一侧的作业以 {code} 结束。",
+        "The partner sees the details; ask for the hint there.",
+        "详情见对方节点，请向对方了解处理建议。",
+    ),
+}
+
+LOCAL: dict[str, Entry] = {
+    "secret_spent": Entry(
+        "A one-time secret was asked for twice.",
+        "一次性密钥被请求了两次。",
+        "Nothing was sent. This is a defect of the program; report it.",
+        "没有发送任何内容。这是程序缺陷，请报告。",
+    ),
+    "worker_killed": Entry(
+        "The worker of the job ended without a result ({why}).",
+        "作业进程未产生结果即结束（{why}）。",
+        "Look at the log in the job's folder; memory is the usual cause.",
+        "请查看作业目录中的日志；通常原因是内存不足。",
+    ),
+    "disk_error": Entry(
+        "{path} cannot be written: {why}.",
+        "{path} 无法写入：{why}。",
+        "Free space or correct the rights of the folder.",
+        "请释放磁盘空间或修正目录权限。",
+    ),
+    "database_damaged": Entry(
+        "The database {path} does not pass its check.",
+        "数据库 {path} 未通过校验。",
+        "Restore the folder of the node from a backup.",
+        "请从备份恢复节点目录。",
+    ),
+    "not_running": Entry(
+        "No node answers for {path}.",
+        "{path} 对应的节点没有响应。",
+        "Run: isthmus --home {path} serve",
+        "请执行：isthmus --home {path} serve",
+    ),
+    "busy": Entry(
+        "Another process uses {path}.",
+        "{path} 正被另一进程使用。",
+        "Stop the other node first; one folder serves one node.",
+        "请先停止另一节点；一个目录只能供一个节点使用。",
+    ),
+    "bug": Entry(
+        "Something failed that should not ({why}).",
+        "发生了不应出现的错误（{why}）。",
+        "This is a defect of the program; report it with the trace id.",
+        "这是程序缺陷，请附上追踪编号报告。",
+    ),
+}
+
+
+class _Blank(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+class IsthmusError(Exception):
+    """Base of all our errors. Raise one of the classes below with a code of its catalogue and its fields."""
+
+    entries: ClassVar[dict[str, Entry]] = {}
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, code: str, /, **fields: Any) -> None:
+        if code not in self.entries:
+            raise KeyError(f"{type(self).__name__} has no code {code!r}")
+        self.code = code
+        self.fields = fields
+        super().__init__(f"{code}: {self.sentence('en')}")
+
+    def sentence(self, language: str) -> str:
+        entry = self.entries[self.code]
+        return (entry.zh if language == "zh" else entry.en).format_map(_Blank(self.fields))
+
+    def hint(self, language: str) -> str:
+        entry = self.entries[self.code]
+        return (entry.hint_zh if language == "zh" else entry.hint_en).format_map(_Blank(self.fields))
+
+
+class ConfigError(IsthmusError):
+    """What was asked for does not fit together."""
+
+    entries = CONFIG
+    status = 422
+    exit_code = 4
+
+
+class DataError(IsthmusError):
+    """A file, column, row or model cannot be used."""
+
+    entries = DATA
+    status = 422
+    exit_code = 4
+
+
+class PolicyError(IsthmusError):
+    """Not allowed, or not agreed."""
+
+    entries = POLICY
+    status = 403
+    exit_code = 6
+
+
+class LineError(IsthmusError):
+    """Nobody's fault: the line. Whoever waits tries again."""
+
+    entries = LINE
+    status = 503
+    exit_code = 2
+
+
+class PeerError(IsthmusError):
+    """The partner sent something wrong. Bytes from outside raise nothing else."""
+
+    entries = PEER
+    status = 502
+    exit_code = 1
+
+
+class LocalError(IsthmusError):
+    """Ours: this machine or this program."""
+
+    entries = LOCAL
+    status = 500
+    exit_code = 1
+
+
+CLASSES: tuple[type[IsthmusError], ...] = (ConfigError, DataError, PolicyError, LineError, PeerError, LocalError)
+
+
+def rebuild(class_name: str, code: str, fields: dict[str, Any]) -> IsthmusError:
+    """The error that another process of ours wrote down as class, code and fields."""
+    for cls in CLASSES:
+        if cls.__name__ == class_name and code in cls.entries:
+            return cls(code, **fields)
+    return LocalError("bug", why=f"unknown error {class_name}.{code}")
