@@ -52,7 +52,8 @@ class LayerBudgets:
             budget = BUDGETS_S.get(layer)
             over = budget is not None and seconds > budget
             mark = "  over its budget" if over else ""
-            line(f"{layer:<12} {seconds:7.1f} of {budget if budget is not None else '-':>4}{mark}", yellow=over)
+            allowed = "-" if budget is None else str(budget)
+            line(f"{layer:<12} {seconds:7.1f} of {allowed:>4}{mark}", yellow=over)
         for name, seconds in sorted(self.tests.items(), key=lambda item: -item[1])[:SLOWEST]:
             if seconds >= 1:
                 line(f"{seconds:7.1f} s  {name}")
