@@ -35,6 +35,18 @@ CONFIG: dict[str, Entry] = {
         "Correct the name or remove it; known here: {known}.",
         "请改正字段名或删除它；此处可用：{known}。",
     ),
+    "ambiguous_field": Entry(
+        "{field} could be more than one field: {known}.",
+        "{field} 可能指多个字段：{known}。",
+        "Write more of the path.",
+        "请写出更完整的路径。",
+    ),
+    "missing_field": Entry(
+        "{where} needs the field {field}.",
+        "{where} 缺少字段 {field}。",
+        "Add it; every field stands in the reference of the job file.",
+        "请补上该字段；全部字段见作业文件参考。",
+    ),
     "out_of_bounds": Entry(
         "{field} is {value}, which is not allowed.",
         "{field} 的值为 {value}，不在允许范围内。",

@@ -1,0 +1,412 @@
+"""The job file: what both parties sign. Names, defaults and bounds; one resolved form, one hash.
+
+The parameters of model, binning and crypto are those of `learn.parameters`; nothing is declared twice.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import pydantic
+from annotated_types import Ge, Interval, Le
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from isthmus.base.canonical import digest
+from isthmus.base.errors import ConfigError
+from isthmus.jobs.document import read_document, read_value
+from isthmus.learn.parameters import Binning, BoostedTrees, Crypto
+
+PARTY_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
+DATASET_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?@[1-9][0-9]{0,5}$"
+
+PartyName = Annotated[str, StringConstraints(pattern=PARTY_PATTERN)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Day = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
+Columns = Annotated[tuple[ColumnName, ...], Field(max_length=10_000)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    """Strict: unknown fields, text for numbers, truth values for numbers and NaN are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class Metadata(_Section):
+    name: PartyName
+    project: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,64}$")] = ""
+    scenario: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}@[1-9][0-9]{0,5}$")] = "general@1"
+    purpose: Annotated[str, StringConstraints(min_length=10, max_length=500)]
+    valid_until: Day | None = None
+
+
+class Parties(_Section):
+    label_owner: PartyName
+    feature_owners: Annotated[tuple[PartyName, ...], Field(min_length=1, max_length=3)]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (self.label_owner, *self.feature_owners)
+
+
+class KeyColumn(_Section):
+    """A key column and the form in which its values are compared."""
+
+    column: ColumnName
+    form: Literal["none", "phone-cn", "phone-e164", "email", "id-card-cn"] = Field(default="none", alias="as")
+
+
+class ColumnChoice(_Section):
+    """Which columns take part; the key and the label never do. Kinds are found out unless named here."""
+
+    include: Columns = ("*",)
+    exclude: Columns = ()
+    categorical: Columns = ()
+    numeric: Columns = ()
+
+
+class Input(_Section):
+    dataset: Annotated[str, StringConstraints(pattern=DATASET_PATTERN)]
+    keys: Annotated[
+        tuple[Annotated[tuple[KeyColumn, ...], Field(min_length=1, max_length=1)], ...],
+        Field(min_length=1, max_length=1),
+    ]
+    columns: ColumnChoice = ColumnChoice()
+
+    @property
+    def key(self) -> KeyColumn:
+        """The one key column."""
+        return self.keys[0][0]
+
+
+class Align(_Section):
+    method: Literal["auto", "ecdh"] = "auto"
+    learns: Literal["both"] = "both"
+    duplicates: Literal["refuse", "first", "last"] = "refuse"
+    min_rows: Annotated[int, Ge(100)] = 1000
+
+
+class Sample(_Section):
+    """The label column, and the value that counts as 1 (none: the column holds 0 and 1, or amounts)."""
+
+    label: ColumnName
+    positive: str | int | float | None = None
+
+
+class Split(_Section):
+    """By hash: shares of all rows. By ids: the test rows stand in a file with the hash `test_ids_sha256`, and
+    `valid` is a share of the others."""
+
+    by: Literal["hash", "ids"] = "hash"
+    train: Share | None = None
+    valid: Share = 0.15
+    test: Share | None = None
+    test_ids_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+class Features(_Section):
+    binning: Binning = Binning()
+
+
+@dataclass(frozen=True, slots=True)
+class Model(BoostedTrees):
+    """Boosted trees with their parameters beside `kind`."""
+
+    kind: Literal["boosted-trees"] = "boosted-trees"
+
+
+class Evaluate(_Section):
+    bootstrap: Annotated[int, Interval(ge=0, le=2000)] = 200
+
+
+class Privacy(_Section):
+    min_bin_rows: Annotated[int, Ge(20)] = 20
+
+
+class Run(_Section):
+    seed: Annotated[int, Interval(ge=0, le=2**31 - 1)] = 0
+    cores: Annotated[int, Interval(ge=0, le=1024)] = 0
+
+
+class ReportChoice(_Section):
+    languages: Annotated[tuple[Literal["zh", "en"], ...], Field(min_length=1, max_length=2)] = ("zh", "en")
+
+
+class JobFile(_Section):
+    """A job file; made by `load_job`, or by `parse_job` from a document."""
+
+    api_version: Literal["isthmus/v1"] = Field(alias="apiVersion")
+    kind: Literal["Job"]
+    metadata: Metadata
+    parties: Parties
+    inputs: dict[PartyName, Input]
+    align: Align = Align()
+    sample: Sample
+    split: Split = Split()
+    features: Features = Features()
+    model: Model = Model()
+    crypto: Crypto = Crypto()
+    evaluate: Evaluate = Evaluate()
+    privacy: Privacy = Privacy()
+    run: Run = Run()
+    report: ReportChoice = ReportChoice()
+
+
+def load_job(data: bytes, where: str = "the job file") -> JobFile:
+    """Reads YAML or JSON bytes. Raises ConfigError with the path of the field that does not fit."""
+    return parse_job(read_document(data, where), where)
+
+
+def parse_job(document: dict[str, Any], where: str = "the job file") -> JobFile:
+    """Checks a document against the schema and the rules between fields."""
+    _refuse_huge_integers(document, "")
+    try:
+        job = JobFile.model_validate_json(json.dumps(document))
+    except pydantic.ValidationError as error:
+        raise _translate(error, where) from None
+    job = _fill_split(job)
+    _check_between_fields(job)
+    return job
+
+
+def resolve(job: JobFile) -> dict[str, Any]:
+    """The document that is signed: every default filled in, every `auto` frozen."""
+    resolved: dict[str, Any] = job.model_dump(mode="json", by_alias=True)
+    if resolved["align"]["method"] == "auto":
+        resolved["align"]["method"] = "ecdh"
+    if resolved["crypto"]["engine"] == "auto":
+        resolved["crypto"]["engine"] = "paillier"
+    return resolved
+
+
+def job_digest(resolved: dict[str, Any]) -> bytes:
+    """SHA-256 of the canonical JSON of a resolved job, 32 bytes."""
+    return digest(resolved)
+
+
+def apply_settings(document: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """A copy with `name=value` put in; a name is a leaf (`trees`) or ends a path (`binning.max_bins`)."""
+    result = copy.deepcopy(document)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError("bad_document", where=f"--set {setting}", why="it is not NAME=VALUE")
+        path = _find_path(name.strip(), document)
+        value = read_value(text, f"--set {name}")
+        section = result
+        for part in path[:-1]:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise ConfigError("unknown_field", where="--set", field=name, known="a field of a section")
+        section[path[-1]] = value
+    return result
+
+
+def _find_path(name: str, document: dict[str, Any]) -> tuple[str, ...]:
+    parts = tuple(name.split("."))
+    parties = document.get("inputs")
+    paths = list(_leaves(JobFile, (), tuple(parties) if isinstance(parties, dict) else ()))
+    if parts in paths:
+        return parts
+    found = [path for path in paths if path[-len(parts) :] == parts]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError("ambiguous_field", field=name, known=", ".join(".".join(path) for path in found))
+    known = sorted({path[-1] for path in paths})
+    raise ConfigError("unknown_field", where="--set", field=name, known=", ".join(known))
+
+
+_PATTERNS = {
+    PARTY_PATTERN: "1 to 64 of a-z, 0-9 and -, beginning and ending with a letter or figure",
+    DATASET_PATTERN: "NAME@VERSION, as listed by isthmus dataset ls",
+}
+
+
+# --- rules between fields ---
+
+
+def _fill_split(job: JobFile) -> JobFile:
+    split = job.split
+    if split.by == "ids":
+        return job
+    train = 0.7 if split.train is None else split.train
+    test = 0.15 if split.test is None else split.test
+    return job.model_copy(update={"split": split.model_copy(update={"train": train, "test": test})})
+
+
+def _check_between_fields(job: JobFile) -> None:
+    names = job.parties.all
+    if len(set(names)) != len(names):
+        raise _bounds("parties", ", ".join(names), "every party once")
+    if set(job.inputs) != set(names):
+        raise _bounds("inputs", ", ".join(job.inputs), f"exactly one entry for each of {', '.join(names)}")
+    split, early_stop = job.split, job.model.stop_after > 0
+    for name, value in (("train", split.train), ("valid", split.valid), ("test", split.test)):
+        if value is None:
+            continue
+        if name == "valid" and value == 0:
+            if early_stop:
+                raise _bounds("split.valid", value, "0.05 to 0.9, or 0 together with model.stop_after = 0")
+        elif not 0.05 <= value <= 0.95:
+            raise _bounds(f"split.{name}", value, "0.05 to 0.95")
+    if split.by == "hash":
+        if split.test_ids_sha256 is not None:
+            raise _bounds("split.test_ids_sha256", split.test_ids_sha256, "only with split.by = ids")
+        total = (split.train or 0) + split.valid + (split.test or 0)
+        if abs(total - 1) > 1e-9:
+            raise _bounds("split", f"{total:g} in total", "train, valid and test that add up to 1")
+    else:
+        if split.test_ids_sha256 is None:
+            raise ConfigError("missing_field", where="split", field="test_ids_sha256")
+        for name, value in (("train", split.train), ("test", split.test)):
+            if value is not None:
+                raise _bounds(f"split.{name}", value, "only with split.by = hash")
+        if split.valid > 0.5:
+            raise _bounds("split.valid", split.valid, "0 to 0.5")
+    for party, given in job.inputs.items():
+        both = sorted(set(given.columns.categorical) & set(given.columns.numeric))
+        if both:
+            raise _bounds(f"inputs.{party}.columns", both[0], "categorical or numeric, not both")
+    if len(set(job.report.languages)) != len(job.report.languages):
+        raise _bounds("report.languages", ", ".join(job.report.languages), "every language once")
+
+
+def _bounds(field: str, value: Any, allowed: str) -> ConfigError:
+    return ConfigError("out_of_bounds", field=field, value=_show(value), allowed=allowed)
+
+
+def _show(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _refuse_huge_integers(value: Any, path: str) -> None:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _refuse_huge_integers(part, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            _refuse_huge_integers(part, f"{path}[{index}]")
+    elif isinstance(value, int) and abs(value) > 2**53:
+        raise _bounds(path, "a whole number beyond 2^53", "whole numbers within 2^53")
+
+
+# --- the schema as a tree: known names, allowed values ---
+
+
+def _inner(annotation: Any) -> Any:
+    """The type without Annotated and without None."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+            continue
+        options = [a for a in get_args(annotation) if a is not type(None)]
+        if type(None) in get_args(annotation) and len(options) == 1:
+            annotation = options[0]
+            continue
+        return annotation
+
+
+def _fields(annotation: Any) -> dict[str, Any]:
+    """Name in the file to annotated type, for a section; empty for a leaf."""
+    kind = _inner(annotation)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        hints = get_type_hints(kind, include_extras=True)
+        return {field.alias or name: hints[name] for name, field in kind.model_fields.items()}
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return {}
+
+
+def _leaves(annotation: Any, path: tuple[str, ...], parties: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    kind = _inner(annotation)
+    if get_origin(kind) is dict:
+        for party in parties:
+            yield from _leaves(get_args(kind)[1], (*path, party), ())
+        return
+    below = _fields(annotation)
+    if not below:
+        yield path
+    for name, part in below.items():
+        yield from _leaves(part, (*path, name), parties)
+
+
+def _descend(loc: Sequence[str | int]) -> tuple[str, Any, Any]:
+    """Path as a user writes it, type of the last step that the schema knows, and type of what holds it."""
+    path, annotation, holder = "", Any, JobFile
+    current: Any = JobFile
+    for step in loc:
+        kind = _inner(current)
+        below = _fields(current)
+        if isinstance(step, int) and get_origin(kind) is tuple:
+            path, current = f"{path}[{step}]", get_args(kind)[0]
+        elif get_origin(kind) is dict:
+            path, current = f"{path}.{step}", get_args(kind)[1]
+        elif isinstance(step, str) and below:
+            names = {"form": "as", "api_version": "apiVersion"}
+            step = step if step in below else names.get(step, step)
+            holder = current
+            path, current = (f"{path}.{step}" if path else step), below.get(step, Any)
+        else:
+            break
+        annotation = current
+    return path, annotation, holder
+
+
+def _allowed(annotation: Any) -> str:
+    """The bounds of a leaf in words."""
+    low = high = pattern = None
+    current = annotation
+    while get_origin(current) is Annotated or type(None) in get_args(current):
+        if get_origin(current) is Annotated:
+            for mark in get_args(current)[1:]:
+                parts = list(mark) if isinstance(mark, Interval) else [mark]
+                for part in parts:
+                    if isinstance(part, Ge):
+                        low = part.ge
+                    elif isinstance(part, Le):
+                        high = part.le
+                    elif isinstance(part, StringConstraints):
+                        pattern, low, high = part.pattern, part.min_length, part.max_length
+            current = get_args(current)[0]
+        else:
+            current = _inner(current)
+    if get_origin(current) is Literal:
+        return ", ".join(str(a) for a in get_args(current))
+    if current is str:
+        if pattern:
+            return _PATTERNS.get(str(pattern), f"a text that fits {pattern}")
+        return f"a text of {low} to {high} characters" if high else "a text"
+    if current in (int, float):
+        word = "a whole number" if current is int else "a number"
+        if low is not None and high is not None:
+            return f"{word} from {low} to {high}"
+        return f"{word}, at least {low}" if low is not None else word
+    if get_origin(current) is tuple:
+        return "a list"
+    return "a map of fields" if _fields(current) or get_origin(current) is dict else "a text or a number"
+
+
+def _translate(error: pydantic.ValidationError, where: str) -> ConfigError:
+    """The first thing that does not fit, as an error of ours; unknown fields first."""
+    found = error.errors(include_url=False, include_context=False)
+    unknown = [e for e in found if e["type"] in ("extra_forbidden", "unexpected_keyword_argument")]
+    first = (unknown or found)[0]
+    path, annotation, holder = _descend(first["loc"])
+    if unknown:
+        return ConfigError("unknown_field", where=where, field=path, known=", ".join(_fields(holder)))
+    if first["type"] in ("missing", "missing_argument"):
+        return ConfigError("missing_field", where=where, field=path)
+    allowed = _allowed(annotation)
+    if first["type"] in ("too_short", "too_long"):
+        allowed = first["msg"]
+    return _bounds(path, first["input"], allowed)
