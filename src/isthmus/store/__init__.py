@@ -1,0 +1,1 @@
+"""What a node must remember: partners, invitations, datasets, jobs, answers, events."""

@@ -1,0 +1,127 @@
+"""A store that forgets when the process ends."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from isthmus.store.records import (
+    Answer,
+    Event,
+    Invitation,
+    JobState,
+    StoredDataset,
+    StoredJob,
+    StoredPartner,
+)
+
+
+class MemoryStore:
+    """The store in plain maps."""
+
+    def __init__(self) -> None:
+        self._partners: dict[str, StoredPartner] = {}
+        self._invitations: dict[str, Invitation] = {}
+        self._datasets: dict[tuple[str, int], StoredDataset] = {}
+        self._jobs: dict[str, StoredJob] = {}
+        self._answers: dict[str, dict[str, Answer]] = {}
+        self._events: list[Event] = []
+
+    def put_partner(self, partner: StoredPartner) -> None:
+        self._partners[partner.name] = partner
+
+    def partner(self, name: str) -> StoredPartner | None:
+        return self._partners.get(name)
+
+    def partners(self) -> list[StoredPartner]:
+        return [self._partners[name] for name in sorted(self._partners)]
+
+    def put_invitation(self, invitation: Invitation) -> None:
+        self._invitations[invitation.id] = invitation
+
+    def invitation(self, invitation_id: str) -> Invitation | None:
+        return self._invitations.get(invitation_id)
+
+    def spend_invitation(self, invitation_id: str, partner: StoredPartner) -> bool:
+        if self._invitations.pop(invitation_id, None) is None:
+            return False
+        self.put_partner(partner)
+        return True
+
+    def add_dataset(
+        self,
+        name: str,
+        path: str,
+        sha256: str,
+        options: dict[str, Any],
+        profile: dict[str, Any],
+        at: datetime,
+    ) -> StoredDataset:
+        version = 1 + max((v for n, v in self._datasets if n == name), default=0)
+        dataset = StoredDataset(name, version, path, sha256, options, profile, at)
+        self._datasets[name, version] = dataset
+        return dataset
+
+    def dataset(self, name: str, version: int) -> StoredDataset | None:
+        return self._datasets.get((name, version))
+
+    def datasets(self) -> list[StoredDataset]:
+        return [self._datasets[key] for key in sorted(self._datasets)]
+
+    def add_job(self, job: StoredJob, answers: Collection[Answer]) -> bool:
+        taken = any((j.digest, j.number) == (job.digest, job.number) for j in self._jobs.values())
+        if taken or job.id in self._jobs:
+            return False
+        self._jobs[job.id] = job
+        self._answers[job.id] = {a.party: a for a in answers}
+        self.add_event(job.id, job.created_at, "job.state", "", {"state": job.state})
+        return True
+
+    def job(self, job_id: str) -> StoredJob | None:
+        return self._jobs.get(job_id)
+
+    def jobs(self, limit: int = 50) -> list[StoredJob]:
+        return list(self._jobs.values())[::-1][:limit]
+
+    def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
+        return [job for job in self._jobs.values() if job.state in states]
+
+    def runs_of(self, digest: bytes) -> int:
+        return max((job.number for job in self._jobs.values() if job.digest == digest), default=0)
+
+    def move_job(
+        self,
+        job_id: str,
+        since: Collection[JobState],
+        to: JobState,
+        at: datetime,
+        *,
+        error: dict[str, Any] | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> bool:
+        job = self._jobs.get(job_id)
+        if job is None or job.state not in since:
+            return False
+        self._jobs[job_id] = replace(job, state=to, changed_at=at, error=error, result=result)
+        self.add_event(job_id, at, "job.state", "", {"state": to})
+        return True
+
+    def put_answer(self, job_id: str, answer: Answer) -> None:
+        self._answers[job_id][answer.party] = answer
+
+    def answers(self, job_id: str) -> list[Answer]:
+        found = self._answers.get(job_id, {})
+        return [found[party] for party in sorted(found)]
+
+    def add_event(self, job_id: str, at: datetime, kind: str, party: str, data: dict[str, Any]) -> Event:
+        event = Event(len(self._events) + 1, job_id, at, kind, party, data)
+        self._events.append(event)
+        return event
+
+    def events(self, job_id: str, after: int = 0, limit: int = 500) -> list[Event]:
+        return [e for e in self._events if e.job == job_id and e.id > after][:limit]
+
+    def close(self) -> None:
+        pass

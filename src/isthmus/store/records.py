@@ -1,0 +1,165 @@
+"""The rows of a node's store and the questions that can be asked of it; `memory` and `sql` answer them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+JobState = Literal[
+    "draft", "proposed", "accepted", "queued", "running", "done", "failed", "refused", "stopped"
+]
+ENDED: frozenset[JobState] = frozenset({"done", "failed", "refused", "stopped"})
+Role = Literal["label_owner", "feature_owner"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPartner:
+    """A partner; job traffic flows only once `confirmed`. `words` are the four words of this join."""
+
+    name: str
+    public_key: bytes
+    address: str | None
+    certificate_der: bytes | None
+    words: tuple[str, ...]
+    confirmed: bool
+    joined_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """An invitation that was given out; the secret opens one join and is then gone."""
+
+    id: str
+    secret: bytes = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDataset:
+    """One version of a registered table; `sha256` is the digest of the file as registered."""
+
+    name: str
+    version: int
+    path: str
+    sha256: str
+    options: dict[str, Any]
+    profile: dict[str, Any]
+    added_at: datetime
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """One run of a job file at this node. `number` counts the runs of the same file, from 1."""
+
+    id: str
+    digest: bytes
+    number: int
+    document: bytes
+    name: str
+    role: Role
+    label_owner: str
+    state: JobState
+    test_ids_path: str | None
+    created_at: datetime
+    changed_at: datetime
+    error: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where one party of a job stands, as far as this node knows; the signature is its consent to the hash."""
+
+    party: str
+    state: Literal["asked", "accepted", "refused", "running", "done", "failed"]
+    signature: bytes | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job; ids rise and are never given twice."""
+
+    id: int
+    job: str
+    at: datetime
+    kind: str
+    party: str
+    data: dict[str, Any]
+
+
+class Store(Protocol):
+    """Every write is durable when the call returns; a call that fails leaves everything as it was."""
+
+    def put_partner(self, partner: StoredPartner) -> None:
+        """Adds the partner or replaces the one of that name."""
+
+    def partner(self, name: str) -> StoredPartner | None: ...
+
+    def partners(self) -> list[StoredPartner]: ...
+
+    def put_invitation(self, invitation: Invitation) -> None: ...
+
+    def invitation(self, invitation_id: str) -> Invitation | None: ...
+
+    def spend_invitation(self, invitation_id: str, partner: StoredPartner) -> bool:
+        """Removes the invitation and puts the partner, together. False, and nothing done, if it is not there."""
+
+    def add_dataset(
+        self,
+        name: str,
+        path: str,
+        sha256: str,
+        options: dict[str, Any],
+        profile: dict[str, Any],
+        at: datetime,
+    ) -> StoredDataset:
+        """Adds the next version of `name`, from 1."""
+
+    def dataset(self, name: str, version: int) -> StoredDataset | None: ...
+
+    def datasets(self) -> list[StoredDataset]:
+        """By name and version."""
+
+    def add_job(self, job: StoredJob, answers: Collection[Answer]) -> bool:
+        """False, and nothing done, if the id is taken or that run of the digest exists."""
+
+    def job(self, job_id: str) -> StoredJob | None: ...
+
+    def jobs(self, limit: int = 50) -> list[StoredJob]:
+        """Newest first."""
+
+    def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
+        """Oldest first."""
+
+    def runs_of(self, digest: bytes) -> int:
+        """The highest run number of this digest, 0 if there is none."""
+
+    def move_job(
+        self,
+        job_id: str,
+        since: Collection[JobState],
+        to: JobState,
+        at: datetime,
+        *,
+        error: dict[str, Any] | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> bool:
+        """Moves the job on and notes the event `job.state`. False, and nothing done, unless its state is in `since`."""
+
+    def put_answer(self, job_id: str, answer: Answer) -> None: ...
+
+    def answers(self, job_id: str) -> list[Answer]:
+        """By party."""
+
+    def add_event(self, job_id: str, at: datetime, kind: str, party: str, data: dict[str, Any]) -> Event: ...
+
+    def events(self, job_id: str, after: int = 0, limit: int = 500) -> list[Event]: ...
+
+    def close(self) -> None: ...

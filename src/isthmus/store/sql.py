@@ -1,0 +1,295 @@
+"""A store in one SQLite file: one connection for everything, WAL, synchronous=FULL, BEGIN IMMEDIATE."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from isthmus.base.errors import LocalError
+from isthmus.store.records import (
+    Answer,
+    Event,
+    Invitation,
+    JobState,
+    StoredDataset,
+    StoredJob,
+    StoredPartner,
+)
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE partner (
+  name TEXT PRIMARY KEY, public_key BLOB NOT NULL, address TEXT, certificate_der BLOB, words TEXT NOT NULL,
+  confirmed INTEGER NOT NULL, joined_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE invitation (id TEXT PRIMARY KEY, secret BLOB NOT NULL, expires_at TEXT NOT NULL) STRICT;
+CREATE TABLE dataset (
+  name TEXT NOT NULL, version INTEGER NOT NULL, path TEXT NOT NULL, sha256 TEXT NOT NULL, options TEXT NOT NULL,
+  profile TEXT NOT NULL, added_at TEXT NOT NULL, PRIMARY KEY (name, version)
+) STRICT;
+CREATE TABLE job (
+  row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, number INTEGER NOT NULL,
+  document BLOB NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, label_owner TEXT NOT NULL, state TEXT NOT NULL,
+  test_ids_path TEXT, created_at TEXT NOT NULL, changed_at TEXT NOT NULL, error TEXT, result TEXT,
+  UNIQUE (digest, number)
+) STRICT;
+CREATE TABLE answer (
+  job TEXT NOT NULL REFERENCES job (id), party TEXT NOT NULL, state TEXT NOT NULL, signature BLOB, code TEXT,
+  PRIMARY KEY (job, party)
+) STRICT;
+CREATE TABLE event (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL REFERENCES job (id), at TEXT NOT NULL,
+  kind TEXT NOT NULL, party TEXT NOT NULL, data TEXT NOT NULL
+) STRICT;
+CREATE INDEX event_of_job ON event (job, id);
+"""
+_JOB = "id, digest, number, document, name, role, label_owner, state, test_ids_path, created_at, changed_at, error, result"
+
+
+class SqlStore:
+    """Opens the file, or makes it. Raises LocalError `database_damaged` if it is not such a store."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute("PRAGMA trusted_schema = OFF")
+            with self._write():
+                (version,) = self._db.execute("PRAGMA user_version").fetchone()
+                if version == 0:
+                    for statement in _SCHEMA.split(";\n"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            (check,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.DatabaseError:
+            raise LocalError("database_damaged", path=str(path)) from None
+        if check != "ok" or version not in (0, _SCHEMA_VERSION):
+            raise LocalError("database_damaged", path=str(path))
+
+    def put_partner(self, partner: StoredPartner) -> None:
+        with self._write():
+            self._put_partner(partner)
+
+    def _put_partner(self, partner: StoredPartner) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO partner VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                partner.name,
+                partner.public_key,
+                partner.address,
+                partner.certificate_der,
+                " ".join(partner.words),
+                int(partner.confirmed),
+                partner.joined_at.isoformat(),
+            ),
+        )
+
+    def partner(self, name: str) -> StoredPartner | None:
+        row = self._db.execute("SELECT * FROM partner WHERE name = ?", (name,)).fetchone()
+        return _partner(row) if row else None
+
+    def partners(self) -> list[StoredPartner]:
+        return [_partner(row) for row in self._db.execute("SELECT * FROM partner ORDER BY name")]
+
+    def put_invitation(self, invitation: Invitation) -> None:
+        with self._write():
+            self._db.execute(
+                "INSERT INTO invitation VALUES (?, ?, ?)",
+                (invitation.id, invitation.secret, invitation.expires_at.isoformat()),
+            )
+
+    def invitation(self, invitation_id: str) -> Invitation | None:
+        row = self._db.execute("SELECT * FROM invitation WHERE id = ?", (invitation_id,)).fetchone()
+        return Invitation(row[0], row[1], datetime.fromisoformat(row[2])) if row else None
+
+    def spend_invitation(self, invitation_id: str, partner: StoredPartner) -> bool:
+        with self._write():
+            spent = self._db.execute("DELETE FROM invitation WHERE id = ?", (invitation_id,)).rowcount == 1
+            if spent:
+                self._put_partner(partner)
+        return spent
+
+    def add_dataset(
+        self,
+        name: str,
+        path: str,
+        sha256: str,
+        options: dict[str, Any],
+        profile: dict[str, Any],
+        at: datetime,
+    ) -> StoredDataset:
+        with self._write():
+            (last,) = self._db.execute(
+                "SELECT coalesce(max(version), 0) FROM dataset WHERE name = ?", (name,)
+            ).fetchone()
+            dataset = StoredDataset(name, last + 1, path, sha256, options, profile, at)
+            self._db.execute(
+                "INSERT INTO dataset VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (name, last + 1, path, sha256, _text(options), _text(profile), at.isoformat()),
+            )
+        return dataset
+
+    def dataset(self, name: str, version: int) -> StoredDataset | None:
+        row = self._db.execute(
+            "SELECT * FROM dataset WHERE name = ? AND version = ?", (name, version)
+        ).fetchone()
+        return _dataset(row) if row else None
+
+    def datasets(self) -> list[StoredDataset]:
+        return [_dataset(row) for row in self._db.execute("SELECT * FROM dataset ORDER BY name, version")]
+
+    def add_job(self, job: StoredJob, answers: Collection[Answer]) -> bool:
+        with self._write():
+            added = self._db.execute(
+                f"INSERT OR IGNORE INTO job ({_JOB}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    job.id,
+                    job.digest,
+                    job.number,
+                    job.document,
+                    job.name,
+                    job.role,
+                    job.label_owner,
+                    job.state,
+                    job.test_ids_path,
+                    job.created_at.isoformat(),
+                    job.changed_at.isoformat(),
+                    _text(job.error),
+                    _text(job.result),
+                ),
+            ).rowcount
+            if added:
+                for answer in answers:
+                    self._put_answer(job.id, answer)
+                self._add_event(job.id, job.created_at, "job.state", "", {"state": job.state})
+        return bool(added)
+
+    def job(self, job_id: str) -> StoredJob | None:
+        row = self._db.execute(f"SELECT {_JOB} FROM job WHERE id = ?", (job_id,)).fetchone()
+        return _job(row) if row else None
+
+    def jobs(self, limit: int = 50) -> list[StoredJob]:
+        return [
+            _job(row)
+            for row in self._db.execute(f"SELECT {_JOB} FROM job ORDER BY row DESC LIMIT ?", (limit,))
+        ]
+
+    def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
+        marks = ", ".join("?" for _ in states)
+        rows = self._db.execute(
+            f"SELECT {_JOB} FROM job WHERE state IN ({marks}) ORDER BY row", tuple(states)
+        )
+        return [_job(row) for row in rows]
+
+    def runs_of(self, digest: bytes) -> int:
+        (number,) = self._db.execute(
+            "SELECT coalesce(max(number), 0) FROM job WHERE digest = ?", (digest,)
+        ).fetchone()
+        return int(number)
+
+    def move_job(
+        self,
+        job_id: str,
+        since: Collection[JobState],
+        to: JobState,
+        at: datetime,
+        *,
+        error: dict[str, Any] | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> bool:
+        marks = ", ".join("?" for _ in since)
+        with self._write():
+            moved = self._db.execute(
+                f"UPDATE job SET state = ?, changed_at = ?, error = ?, result = ? WHERE id = ? AND state IN ({marks})",
+                (to, at.isoformat(), _text(error), _text(result), job_id, *since),
+            ).rowcount
+            if moved:
+                self._add_event(job_id, at, "job.state", "", {"state": to})
+        return bool(moved)
+
+    def put_answer(self, job_id: str, answer: Answer) -> None:
+        with self._write():
+            self._put_answer(job_id, answer)
+
+    def _put_answer(self, job_id: str, answer: Answer) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)",
+            (job_id, answer.party, answer.state, answer.signature, answer.code),
+        )
+
+    def answers(self, job_id: str) -> list[Answer]:
+        rows = self._db.execute(
+            "SELECT party, state, signature, code FROM answer WHERE job = ? ORDER BY party", (job_id,)
+        )
+        return [Answer(*row) for row in rows]
+
+    def add_event(self, job_id: str, at: datetime, kind: str, party: str, data: dict[str, Any]) -> Event:
+        with self._write():
+            return self._add_event(job_id, at, kind, party, data)
+
+    def _add_event(self, job_id: str, at: datetime, kind: str, party: str, data: dict[str, Any]) -> Event:
+        number = self._db.execute(
+            "INSERT INTO event (job, at, kind, party, data) VALUES (?, ?, ?, ?, ?)",
+            (job_id, at.isoformat(), kind, party, _text(data)),
+        ).lastrowid
+        return Event(number or 0, job_id, at, kind, party, data)
+
+    def events(self, job_id: str, after: int = 0, limit: int = 500) -> list[Event]:
+        rows = self._db.execute(
+            "SELECT id, job, at, kind, party, data FROM event WHERE job = ? AND id > ? ORDER BY id LIMIT ?",
+            (job_id, after, limit),
+        )
+        return [Event(r[0], r[1], datetime.fromisoformat(r[2]), r[3], r[4], json.loads(r[5])) for r in rows]
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._roll_back()
+            raise LocalError("disk_error", path=str(self._path), why=str(error)) from None
+        finally:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+def _text(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _partner(row: tuple[Any, ...]) -> StoredPartner:
+    return StoredPartner(
+        row[0], row[1], row[2], row[3], tuple(row[4].split()), bool(row[5]), datetime.fromisoformat(row[6])
+    )
+
+
+def _dataset(row: tuple[Any, ...]) -> StoredDataset:
+    return StoredDataset(
+        row[0], row[1], row[2], row[3], json.loads(row[4]), json.loads(row[5]), datetime.fromisoformat(row[6])
+    )
+
+
+def _job(row: tuple[Any, ...]) -> StoredJob:
+    return StoredJob(
+        *row[:9],
+        datetime.fromisoformat(row[9]),
+        datetime.fromisoformat(row[10]),
+        json.loads(row[11]) if row[11] else None,
+        json.loads(row[12]) if row[12] else None,
+    )

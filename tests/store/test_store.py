@@ -1,0 +1,137 @@
+"""One contract, both stores."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from isthmus.base.errors import LocalError
+from isthmus.store.memory import MemoryStore
+from isthmus.store.records import Answer, Invitation, Store, StoredJob, StoredPartner
+from isthmus.store.sql import SqlStore
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
+WORDS = ("babad", "babaf", "babag", "babah")
+
+
+class Opened:
+    """A store, and the means to open it again: the store in memory stays as it is."""
+
+    def __init__(self, make: Callable[[], Store]) -> None:
+        self._make = make
+        self.store = make()
+
+    def again(self) -> Store:
+        if isinstance(self.store, SqlStore):
+            self.store.close()
+            self.store = self._make()
+        return self.store
+
+
+@pytest.fixture(params=["memory", "sql"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+    opened = Opened(MemoryStore if request.param == "memory" else lambda: SqlStore(tmp_path / "node.db"))
+    yield opened
+    opened.store.close()
+
+
+def partner(name: str = "data-co", confirmed: bool = False) -> StoredPartner:
+    return StoredPartner(name, b"k" * 32, "https://data.example:8443", b"der", WORDS, confirmed, NOW)
+
+
+def job(job_id: str = "j-1", number: int = 1, digest: bytes = b"d" * 32) -> StoredJob:
+    return StoredJob(job_id, digest, number, b"{}", "card", "label_owner", "bank", "proposed", None, NOW, NOW)
+
+
+def test_a_partner_is_there_after_the_store_is_opened_again(opened: Opened) -> None:
+    opened.store.put_partner(partner())
+    opened.store.put_partner(partner(confirmed=True))
+    store = opened.again()
+    assert store.partner("data-co") == partner(confirmed=True)
+    assert store.partners() == [partner(confirmed=True)]
+    assert store.partner("other") is None
+
+
+def test_an_invitation_is_spent_once_and_brings_its_partner(opened: Opened) -> None:
+    invitation = Invitation("i-1", b"s" * 32, LATER)
+    opened.store.put_invitation(invitation)
+    store = opened.again()
+    assert store.invitation("i-1") == invitation
+    assert store.spend_invitation("i-1", partner())
+    assert not store.spend_invitation("i-1", partner("second"))
+    assert [p.name for p in opened.again().partners()] == ["data-co"]
+    assert opened.store.invitation("i-1") is None
+    assert "s" * 8 not in repr(invitation)
+
+
+def test_versions_of_a_dataset_count_up_by_name(opened: Opened) -> None:
+    for name, sha in (("apps", "a"), ("apps", "b"), ("risk", "c")):
+        opened.store.add_dataset(name, f"/data/{name}.csv", sha, {"encoding": "utf-8"}, {"rows": 3}, NOW)
+    store = opened.again()
+    assert [d.title for d in store.datasets()] == ["apps@1", "apps@2", "risk@1"]
+    second = store.dataset("apps", 2)
+    assert second is not None
+    assert (second.sha256, second.options, second.profile) == ("b", {"encoding": "utf-8"}, {"rows": 3})
+    assert store.dataset("apps", 3) is None
+
+
+def test_a_job_is_added_once_and_a_run_of_a_digest_once(opened: Opened) -> None:
+    assert opened.store.add_job(job(), [Answer("bank", "accepted", b"s" * 64), Answer("data-co", "asked")])
+    assert not opened.store.add_job(job(), [])
+    assert not opened.store.add_job(job("j-2"), [])
+    assert opened.store.add_job(job("j-1-2", number=2), [])
+    store = opened.again()
+    assert [j.id for j in store.jobs()] == ["j-1-2", "j-1"]
+    assert store.job("j-1") == job()
+    assert (store.runs_of(b"d" * 32), store.runs_of(b"e" * 32)) == (2, 0)
+    assert [a.party for a in store.answers("j-1")] == ["bank", "data-co"]
+
+
+def test_a_job_moves_only_from_the_states_that_are_named(opened: Opened) -> None:
+    store = opened.store
+    store.add_job(job(), [])
+    assert not store.move_job("j-1", {"queued"}, "running", LATER)
+    assert store.move_job("j-1", {"proposed", "accepted"}, "queued", LATER)
+    assert store.move_job("j-1", {"queued"}, "failed", LATER, error={"code": "bug"})
+    store = opened.again()
+    ended = store.job("j-1")
+    assert ended is not None
+    assert (ended.state, ended.error, ended.changed_at) == ("failed", {"code": "bug"}, LATER)
+    assert [e.data["state"] for e in store.events("j-1")] == ["proposed", "queued", "failed"]
+    assert store.jobs_in({"failed"}) == [ended]
+    assert not store.move_job("j-9", {"queued"}, "failed", LATER)
+
+
+def test_answers_replace_and_events_are_read_on_from_an_id(opened: Opened) -> None:
+    store = opened.store
+    store.add_job(job(), [Answer("data-co", "asked")])
+    store.put_answer("j-1", Answer("data-co", "refused", code="refused"))
+    first = store.add_event("j-1", NOW, "stage.state", "data-co", {"stage": "align"})
+    second = store.add_event("j-1", NOW, "stage.state", "data-co", {"stage": "bin"})
+    store = opened.again()
+    assert store.answers("j-1") == [Answer("data-co", "refused", code="refused")]
+    assert store.events("j-1", after=first.id) == [second]
+    assert store.events("j-1", limit=1)[0].kind == "job.state"
+
+
+def test_a_file_that_is_no_store_is_named_as_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(LocalError) as caught:
+        SqlStore(path)
+    assert caught.value.code == "database_damaged"
+
+
+def test_the_sql_store_syncs_every_commit_and_checks_references(tmp_path: Path) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    pragmas = {
+        name: store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+    }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+    with pytest.raises(sqlite3.IntegrityError):
+        store.add_event("j-none", NOW, "log", "", {})
+    assert not store._db.in_transaction
+    store.close()
