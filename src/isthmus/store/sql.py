@@ -285,7 +285,7 @@ def _dataset(row: tuple[Any, ...]) -> StoredDataset:
     )
 
 
-def _job(row: tuple[Any, ...]) -> StoredJob:
+def _job(row: Any) -> StoredJob:
     return StoredJob(
         *row[:9],
         datetime.fromisoformat(row[9]),
