@@ -94,7 +94,8 @@ def _logistic(values: Floats) -> Floats:
 def _normal(rng: Rng, label: str, rows: int) -> Floats:
     """Standard normal values (Box-Muller)."""
     radius = np.sqrt(-2 * np.log1p(-rng.uniform(f"{label}/radius", rows)))
-    return radius * np.cos(2 * np.pi * rng.uniform(f"{label}/angle", rows))
+    normal: Floats = radius * np.cos(2 * np.pi * rng.uniform(f"{label}/angle", rows))
+    return normal
 
 
 def _counts(rng: Rng, label: str, rate: Floats) -> Floats:

@@ -59,7 +59,8 @@ def from_one_hot(source: Any, name: str, levels: int) -> NDArray[np.int64]:
     flags = np.column_stack([source[f"{name}_{level}"].to_numpy() for level in range(levels)])
     if not np.all(flags.sum(axis=1) == 1):
         raise ValueError(f"{name} is not one-hot")
-    return np.argmax(flags, axis=1).astype(np.int64)
+    level: NDArray[np.int64] = np.argmax(flags, axis=1)
+    return level
 
 
 def convert(body: bytes) -> Any:
