@@ -1,0 +1,209 @@
+"""Private set intersection: which rows do the parties share?
+
+    label owner (ids X, secret a)                               feature owner (ids Y, secret b)
+      1  SetSize  |X|                       <------------->       SetSize  |Y|
+      2  Blinded  { H(x)^a }  shuffled      -------------->
+      3                                     <--------------       Reblinded { H(x)^ab }  same order
+      4                                     <--------------       Blinded  { H(y)^b }  shuffled
+      5  Shared   one bit per point of 4    -------------->       (only where both learn the result)
+
+H hashes an id, under the digest of the job, to a uniform point of ristretto255; a and b are fresh for every run. Row
+order: the shared ids sorted, then permuted by the job's randomness, so that both sides derive the same order alone.
+With several feature owners, 1-4 run with each; in 5 each is told of the rows that all share, and of no others.
+
+Leaks: both learn the size of the other's set. The label owner learns which of its ids each feature owner has. A feature
+owner learns which of its ids all parties share where `both` learn; nothing more than |X| where the receiver alone learns.
+The label owner learns each pairwise overlap; a feature owner does not learn its overlap with another feature owner.
+
+Adversary: semi-honest. Points that are not canonical, or are the identity, are refused. A party can still take part with
+ids that are not its own; floors and grants bound what that is worth.
+Source: Meadows 1986; Huberman, Franklin, Hogg 1999; RFC 9496 for the group.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.base.errors import PeerError, PolicyError
+from isthmus.base.progress import Progress
+from isthmus.base.randomness import Rng
+from isthmus.base.workers import in_thread, together
+from isthmus.crypto.curve import blind_ids, blind_points, random_scalar
+from isthmus.wire.channel import Channel
+from isthmus.wire.message import Array, Flag, Message, Number
+
+CHUNK_POINTS = 4096
+SET_MAX_ROWS = 100_000_000
+Points = NDArray[np.uint8]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SetSize(Message):
+    KIND: ClassVar[int] = 0x0101
+    rows: Annotated[int, Number("Q")]
+
+
+@dataclass(frozen=True)
+class Blinded(Message):
+    KIND: ClassVar[int] = 0x0102
+    points: Annotated[Points, Array("u1", None, 32)]
+
+
+@dataclass(frozen=True)
+class Reblinded(Message):
+    KIND: ClassVar[int] = 0x0103
+    points: Annotated[Points, Array("u1", None, 32)]
+
+
+@dataclass(frozen=True)
+class Shared(Message):
+    KIND: ClassVar[int] = 0x0104
+    bits: Annotated[NDArray[np.uint8], Array("u1", None)]
+    learns: Annotated[bool, Flag()]
+
+
+async def align_as_label_owner(
+    channels: Sequence[Channel],
+    ids: list[bytes],
+    digest: bytes,
+    min_rows: int,
+    progress: Progress,
+    learns: Literal["both", "receiver"] = "both",
+) -> tuple[Rows, list[int]]:
+    """Own rows of the shared ids in the common order, `(rows,)`, and the size of the overlap with each feature owner.
+
+    Raises PolicyError(overlap_too_small) where all parties share fewer than `min_rows` ids.
+    """
+    progress.start("align", 3 * len(ids) * len(channels))
+    found = [await _meet(channel, ids, digest, progress, turn) for turn, channel in enumerate(channels)]
+    shared = set(found[0])
+    for partner in found[1:]:
+        shared &= partner.keys()
+    if len(shared) < min_rows:
+        raise PolicyError("overlap_too_small", floor=min_rows)
+    for channel, partner in zip(channels, found, strict=True):  # 5
+        bits = np.zeros(partner.points, dtype=np.uint8)
+        if learns == "both":
+            bits[[partner[row] for row in shared]] = 1
+        await channel.send(Shared(np.packbits(bits), learns == "both"))
+    return _in_order(np.array(sorted(shared), dtype=np.int64), ids, digest), [len(partner) for partner in found]
+
+
+async def align_as_feature_owner(
+    channel: Channel,
+    ids: list[bytes],
+    digest: bytes,
+    min_rows: int,
+    progress: Progress,
+    learns: Literal["both", "receiver"] = "both",
+) -> Rows | None:
+    """Own rows of the shared ids in the common order, `(rows,)`; None where the receiver alone learns the result."""
+    progress.start("align", 2 * len(ids))
+    secret = random_scalar()
+    theirs = await _exchange_sizes(channel, len(ids))  # 1
+    done = 0
+    while done < theirs:  # 2, 3
+        points = (await channel.recv(Blinded)).points
+        done += _grown(len(points), theirs - done)
+        await channel.send(Reblinded(await in_thread(blind_points, points, secret)))
+        progress.at(min(len(ids), done * len(ids) // theirs))
+    order, done = _shuffle(len(ids)), 0
+    for part in _chunks(order):  # 4
+        await channel.send(Blinded(await in_thread(blind_ids, [ids[i] for i in part], digest, secret)))
+        done += len(part)
+        progress.at(len(ids) + done)
+    answer = await channel.recv(Shared)  # 5
+    if answer.learns != (learns == "both") or len(answer.bits) != (len(ids) + 7) // 8:
+        raise PeerError("bad_message", why="the result of the alignment has another form than agreed")
+    if learns == "receiver":
+        return None
+    rows = np.sort(order[np.unpackbits(answer.bits, count=len(ids)).astype(bool)])
+    if len(rows) < min_rows:
+        raise PolicyError("overlap_too_small", floor=min_rows)
+    return _in_order(rows, ids, digest)
+
+
+class _Found(dict[int, int]):
+    """Own row -> position in the partner's sequence of points."""
+
+    points: int = 0
+
+
+async def _meet(channel: Channel, ids: list[bytes], digest: bytes, progress: Progress, turn: int) -> _Found:
+    secret = random_scalar()
+    theirs = await _exchange_sizes(channel, len(ids))  # 1
+    order = _shuffle(len(ids))
+    begun = 3 * len(ids) * turn
+
+    async def ask() -> None:
+        for part in _chunks(order):  # 2
+            await channel.send(Blinded(await in_thread(blind_ids, [ids[i] for i in part], digest, secret)))
+
+    async def collect() -> dict[bytes, int]:
+        own: dict[bytes, int] = {}
+        done = 0
+        while done < len(ids):  # 3
+            points = (await channel.recv(Reblinded)).points
+            size = _grown(len(points), len(ids) - done)
+            own.update(zip(_split(points), order[done : done + size].tolist(), strict=True))
+            done += size
+            progress.at(begun + 2 * done)
+        return own
+
+    _, own = await together(ask(), collect())
+    if len(own) != len(ids):
+        raise PeerError("bad_message", why="two ids came back as one point")
+    found = _Found()
+    found.points = theirs
+    done = 0
+    while done < theirs:  # 4
+        points = (await channel.recv(Blinded)).points
+        size = _grown(len(points), theirs - done)
+        for at, point in enumerate(_split(await in_thread(blind_points, points, secret)), start=done):
+            row = own.get(point)
+            if row is not None:
+                if row in found:
+                    raise PeerError("bad_message", why="an id came twice")
+                found[row] = at
+        done += size
+        progress.at(begun + 2 * len(ids) + len(ids) * done // theirs)
+    return found
+
+
+async def _exchange_sizes(channel: Channel, own: int) -> int:
+    await channel.send(SetSize(own))
+    theirs = (await channel.recv(SetSize)).rows
+    if not 0 < theirs <= SET_MAX_ROWS:
+        raise PeerError("bad_message", why="the size of the set is out of range")
+    return theirs
+
+
+def _grown(size: int, room: int) -> int:
+    if not 0 < size <= min(room, CHUNK_POINTS):
+        raise PeerError("bad_message", why="more or fewer points came than announced")
+    return size
+
+
+def _shuffle(count: int) -> Rows:
+    return Rng(os.urandom(32)).permutation("align/shuffle", count)
+
+
+def _chunks(order: Rows) -> list[Rows]:
+    return [order[i : i + CHUNK_POINTS] for i in range(0, len(order), CHUNK_POINTS)]
+
+
+def _split(points: Points) -> list[bytes]:
+    body = points.tobytes()
+    return [body[i : i + 32] for i in range(0, len(body), 32)]
+
+
+def _in_order(rows: Rows, ids: list[bytes], digest: bytes) -> Rows:
+    by_id = rows[np.argsort(np.array([ids[r] for r in rows], dtype=object), kind="stable")]
+    return by_id[Rng(digest).permutation("align/order", len(rows))]

@@ -1,0 +1,357 @@
+"""Vertical boosted trees: one model over the columns of all parties, each of which keeps its own half.
+
+    label owner (labels, gradients)                            feature owner (bins)
+      1  Next     tree                     ------------->
+         g and h of the tree               the engine (protocols/histogram.py)
+      2  Next     level                    ------------->                                  repeated for each level
+         sums per tree node and bin        the engine
+      3  Won      feature, bin, rows       ------------->      (the splits that this owner won at the level)
+      4                                    <-------------      Sides    one bit a row: left or right
+      5  Next     end                      ------------->
+      6  Kept     numbers of its splits    ------------->
+
+The label owner picks every split. It names a partner's split by opaque feature and bin; the partner alone knows column and
+threshold, keeps them under a running number, and answers with the side of each row. The smaller of two siblings is asked
+for, the other is parent minus child. A child under the row floor makes its parent a leaf.
+
+Leaks: as the engine says, and: the label owner learns the side that rows take at a partner's split, of the rows in
+that tree node (`split_reveal: ids`) or of all rows (`column`). The feature owner learns which of its bins split, and with
+`ids` which rows are in the tree nodes that it won; with `column` not even that. No counts, gains or leaf values are sent.
+Adversary: semi-honest; each feature's bins must add up to the tree node's own total, or the job stops.
+Source: Chen and Guestrin 2016 (XGBoost); Cheng et al. 2021 (SecureBoost).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.base.errors import PeerError
+from isthmus.base.progress import Progress
+from isthmus.base.randomness import Rng
+from isthmus.base.workers import in_thread, together
+from isthmus.learn.histogram import BinMatrix, Sums, histogram
+from isthmus.learn.parameters import BoostedTrees, Crypto
+from isthmus.learn.quantise import Quantised, quantise
+from isthmus.learn.tree import (
+    FeatureHalf,
+    Inner,
+    LabelHalf,
+    OwnSplit,
+    Split,
+    Tree,
+    base_score,
+    best_split,
+    goes_left,
+    gradients,
+    leaf_values,
+    loss,
+)
+from isthmus.protocols.binning import Binned
+from isthmus.protocols.histogram import FeatureSide, LabelSide
+from isthmus.wire.channel import Channel
+from isthmus.wire.message import Array, Message, Number
+
+END, TREE, LEVEL = 0, 1, 2
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Next(Message):
+    KIND: ClassVar[int] = 0x0401
+    what: Annotated[int, Number("B")]
+
+
+@dataclass(frozen=True)
+class Won(Message):
+    """`rows` of all these tree nodes one after the other, `sizes` of each; empty where all rows are answered for."""
+
+    KIND: ClassVar[int] = 0x0402
+    features: Annotated[NDArray[np.uint16], Array("u2", None)]
+    last_left: Annotated[NDArray[np.uint8], Array("u1", None)]
+    missing_left: Annotated[NDArray[np.uint8], Array("u1", None)]
+    sizes: Annotated[NDArray[np.uint32], Array("u4", None)]
+    rows: Annotated[NDArray[np.uint32], Array("u4", None)]
+
+
+@dataclass(frozen=True)
+class Sides(Message):
+    KIND: ClassVar[int] = 0x0403
+    bits: Annotated[NDArray[np.uint8], Array("u1", None)]
+
+
+@dataclass(frozen=True)
+class Kept(Message):
+    KIND: ClassVar[int] = 0x0404
+    splits: Annotated[NDArray[np.uint32], Array("u4", None)]
+
+
+@dataclass(slots=True)
+class TrainingLog:
+    """What the label owner can tell about a training: loss after each tree, splits and gain by owner (0 its own)."""
+
+    train_loss: list[float] = field(default_factory=list)
+    valid_loss: list[float] = field(default_factory=list)
+    best_trees: int = 0
+    splits_of_owner: dict[int, int] = field(default_factory=dict)
+    gain_of_owner: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class LabelBooster:
+    """The label owner's role. `label` covers training rows, then validation rows, as `binned.matrix` does.
+
+    Without channels and engine it trains on the label owner's columns alone: the baseline.
+    """
+
+    channels: Sequence[Channel]
+    engine: LabelSide | None
+    binned: Binned
+    shapes: list[tuple[int, ...]]
+    label: Floats
+    train_rows: int
+    parameters: BoostedTrees
+    crypto: Crypto
+    rng: Rng
+    log: TrainingLog = field(default_factory=TrainingLog)
+    _asked: list[int] = field(default_factory=list)
+
+    async def train(self, progress: Progress) -> LabelHalf:
+        p, n = self.parameters, self.train_rows
+        label = self.label[:n]
+        half = LabelHalf(
+            p.objective, base_score(p.objective, label), self.binned.columns, [c.partner for c in self.channels]
+        )
+        self._asked = [0] * len(self.channels)
+        raw = np.full(len(self.label), half.base)
+        progress.start("train", p.trees)
+        for number in range(p.trees):
+            rng = self.rng.under(f"tree/{number}")
+            g, h = gradients(p.objective, label, raw[:n])
+            inside = rng.uniform("rows", n) < p.row_sample
+            q = quantise(np.where(inside, g, 0.0), np.where(inside, h, 0.0), self.crypto.gradient_bits, self.crypto.hessian_bits, rng)
+            alone = not self.channels or number < p.local_trees
+            if not alone:
+                await self._tell(TREE)  # 1
+                await self._engine().tree(q.g, q.h)
+            tree, leaf_of_row = await self._grow(half, q, inside, self._open_features(rng, alone), alone)
+            leaves = sorted(set(leaf_of_row.tolist()))
+            place = np.searchsorted(leaves, leaf_of_row)
+            values = leaf_values(np.where(inside, place[:n], -1), len(leaves), g, h, p)
+            tree.leaf = dict(zip(leaves, values.tolist(), strict=True))
+            raw += values[place]
+            half.trees.append(tree)
+            if self._note_and_stop(raw):
+                break
+            progress.at(number + 1, f"loss {self.log.train_loss[-1]:.4f}")
+        del half.trees[self.log.best_trees :]
+        if self.channels:
+            await self._tell(END)  # 5
+        await self._keep(half)
+        return half
+
+    async def _grow(
+        self, half: LabelHalf, q: Quantised, inside: Bools, open_features: list[Bools], alone: bool
+    ) -> tuple[Tree, Rows]:
+        """One tree; returns it without leaf values, and the leaf of every row."""
+        p, n = self.parameters, self.train_rows
+        tree = Tree()
+        node_of_row = np.zeros(len(self.label), dtype=np.int64)
+        open_nodes: list[int] = [0]
+        sums: dict[int, list[Sums]] = {}
+        for _ in range(p.depth):
+            sizes = np.bincount(node_of_row[:n][inside], minlength=2 * (max(open_nodes, default=0) + 1) + 1)
+            open_nodes = [i for i in open_nodes if sizes[i] >= 2 * p.min_child_rows]
+            if not open_nodes:
+                break
+            sums = await self._sums(open_nodes, sums, sizes, np.where(inside, node_of_row[:n], -1), q, alone)
+            counts = [self.binned.matrix.counts, *([] if alone else self.shapes)]
+            found = {i: await in_thread(best_split, sums[i], counts, open_features, q, p) for i in open_nodes}
+            won = {i: split for i, split in found.items() if split is not None}
+            sides = await self._apply(won, node_of_row, alone)
+            open_nodes = []
+            for i, (split, number, rows, left) in sides.items():
+                counted = (rows < n) & np.append(inside, np.zeros(len(self.label) - n, dtype=bool))[rows]
+                if min((counted & left).sum(), (counted & ~left).sum()) < p.min_child_rows:
+                    continue
+                if split.owner == 0:
+                    number = len(half.splits)
+                    half.splits.append(OwnSplit(split.feature, split.last_left, split.missing_left))
+                tree.inner[i] = Inner(split.owner, number)
+                node_of_row[rows] = np.where(left, 2 * i + 1, 2 * i + 2)
+                open_nodes += [2 * i + 1, 2 * i + 2]
+                self.log.splits_of_owner[split.owner] = self.log.splits_of_owner.get(split.owner, 0) + 1
+                self.log.gain_of_owner[split.owner] = self.log.gain_of_owner.get(split.owner, 0.0) + split.gain
+        return tree, node_of_row
+
+    async def _sums(
+        self, nodes: list[int], above: dict[int, list[Sums]], sizes: Rows, node_of_row: Rows, q: Quantised, alone: bool
+    ) -> dict[int, list[Sums]]:
+        """Sums of each open tree node by owner: the smaller sibling from the engine, the larger by subtraction."""
+        asked = sorted({i if i == 0 else _smaller(i, sizes) for i in nodes})
+        slot = np.full(2 * max(asked) + 3, -1, dtype=np.int32)
+        slot[asked] = np.arange(len(asked), dtype=np.int32)
+        slot_of_row = np.where(node_of_row >= 0, slot[np.minimum(node_of_row, len(slot) - 1)], -1).astype(np.int32)
+        own_matrix = BinMatrix(self.binned.matrix.bins[:, : self.train_rows], self.binned.matrix.counts)
+        own_work = in_thread(histogram, own_matrix, slot_of_row, len(asked), q.g, q.h)
+        if alone:
+            owners = [await own_work]
+        else:
+            await self._tell(LEVEL)  # 2
+            theirs, own = await together(self._engine().level(slot_of_row, len(asked)), own_work)
+            owners = [own, *theirs]
+            self._check(owners)
+        sums = {i: [owner[at] for owner in owners] for at, i in enumerate(asked)}
+        for i in nodes:
+            if i not in sums:
+                sums[i] = [whole - part for whole, part in zip(above[(i - 1) // 2], sums[_sibling(i)], strict=True)]
+        return sums
+
+    def _check(self, owners: list[Sums]) -> None:
+        """Each feature's bins add up to the same total, that of the label owner's own first feature."""
+        total = owners[0][:, : self.binned.matrix.counts[0]].sum(axis=1)
+        for sums, counts, channel in zip(owners[1:], self.shapes, self.channels, strict=True):
+            starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+            if not (np.add.reduceat(sums, starts, axis=1) == total[:, None, :]).all():
+                raise PeerError("answer_inconsistent", partner=channel.partner)
+
+    async def _apply(
+        self, won: dict[int, Split], node_of_row: Rows, alone: bool
+    ) -> dict[int, tuple[Split, int, Rows, Bools]]:
+        """For each tree node that splits: the split, its number at its owner, the tree node's rows and their sides."""
+        rows_of = {i: np.flatnonzero(node_of_row == i) for i in won}
+        sides: dict[int, tuple[Split, int, Rows, Bools]] = {}
+        for i, split in won.items():
+            if split.owner == 0:
+                bins = self.binned.matrix.bins[split.feature, rows_of[i]]
+                sides[i] = (split, -1, rows_of[i], goes_left(bins, split.last_left, split.missing_left))
+        for owner, channel in enumerate([] if alone else self.channels, start=1):
+            mine = [i for i, split in won.items() if split.owner == owner]
+            column = self.crypto.split_reveal == "column"
+            told = [np.zeros(0, dtype=np.int64) if column else rows_of[i] for i in mine]
+            splits = [won[i] for i in mine]
+            await channel.send(  # 3
+                Won(
+                    np.array([s.feature for s in splits], dtype=np.uint16),
+                    np.array([s.last_left for s in splits], dtype=np.uint8),
+                    np.array([s.missing_left for s in splits], dtype=np.uint8),
+                    np.array([len(rows) for rows in told], dtype=np.uint32),
+                    np.concatenate([*told, np.zeros(0, dtype=np.int64)]).astype(np.uint32),
+                )
+            )
+            if not mine:
+                continue
+            sizes = [len(self.label) if column else len(rows) for rows in told]
+            bits = (await channel.recv(Sides)).bits  # 4
+            if len(bits) != (sum(sizes) + 7) // 8:
+                raise PeerError("bad_message", why="more or fewer sides came than rows were asked for")
+            parts = np.split(np.unpackbits(bits, count=sum(sizes)).astype(bool), np.cumsum(sizes)[:-1])
+            for i, split, part in zip(mine, splits, parts, strict=True):
+                sides[i] = (split, self._asked[owner - 1], rows_of[i], part[rows_of[i]] if column else part)
+                self._asked[owner - 1] += 1
+        return {i: sides[i] for i in won}
+
+    def _open_features(self, rng: Rng, alone: bool) -> list[Bools]:
+        """Which features of each owner take part in this tree: at least one."""
+        widths = [len(self.binned.matrix.counts), *([] if alone else [len(s) for s in self.shapes])]
+        total = sum(widths)
+        chosen = np.zeros(total, dtype=bool)
+        chosen[rng.permutation("columns", total)[: max(1, round(self.parameters.column_sample * total))]] = True
+        return list(np.split(chosen, np.cumsum(widths)[:-1]))
+
+    def _note_and_stop(self, raw: Floats) -> bool:
+        p, n, log = self.parameters, self.train_rows, self.log
+        log.train_loss.append(loss(p.objective, self.label[:n], raw[:n]))
+        if len(self.label) == n or not p.stop_after:
+            log.best_trees = len(log.train_loss)
+            return False
+        log.valid_loss.append(loss(p.objective, self.label[n:], raw[n:]))
+        log.best_trees = int(np.argmin(log.valid_loss)) + 1
+        return len(log.valid_loss) - log.best_trees >= p.stop_after
+
+    async def _keep(self, half: LabelHalf) -> None:
+        """Tell each feature owner which of its splits the model uses, and number them anew."""
+        for owner, channel in enumerate(self.channels, start=1):
+            kept = sorted({n.split for t in half.trees for n in t.inner.values() if n.owner == owner})
+            anew = {old: new for new, old in enumerate(kept)}
+            for tree in half.trees:
+                for i, node in tree.inner.items():
+                    if node.owner == owner:
+                        tree.inner[i] = Inner(owner, anew[node.split])
+            await channel.send(Kept(np.array(kept, dtype=np.uint32)))  # 6
+
+    async def _tell(self, what: int) -> None:
+        for channel in self.channels:
+            await channel.send(Next(what))
+
+    def _engine(self) -> LabelSide:
+        if self.engine is None:
+            raise ValueError("a joint tree needs an engine")
+        return self.engine
+
+
+async def boost_as_feature_owner(
+    channel: Channel,
+    engine: FeatureSide,
+    binned: Binned,
+    parameters: BoostedTrees,
+    split_reveal: Literal["ids", "column"],
+    progress: Progress,
+) -> FeatureHalf:
+    """Answer for the own columns until the label owner ends the training; returns the own half."""
+    half = FeatureHalf(binned.columns)
+    trees = levels = 0
+    progress.start("train", parameters.trees)
+    while (what := (await channel.recv(Next)).what) != END:  # 1, 2, 5
+        if what == TREE and trees < parameters.trees:
+            trees, levels = trees + 1, 0
+            await engine.tree()
+            progress.at(trees)
+        elif what == LEVEL and trees and levels < parameters.depth:
+            levels += 1
+            await engine.level()
+            won = await channel.recv(Won)  # 3
+            asked = _asked_splits(won, binned, split_reveal)
+            half.splits += [split for split, _ in asked]
+            if asked:
+                left = [goes_left(binned.matrix.bins[s.column, rows], s.last_left, s.missing_left) for s, rows in asked]
+                await channel.send(Sides(np.packbits(np.concatenate(left))))  # 4
+        else:
+            raise PeerError("bad_message", why="more trees or levels than the job file allows")
+    kept = (await channel.recv(Kept)).splits  # 6
+    if len(kept) and (kept.max() >= len(half.splits) or (np.diff(kept.astype(np.int64)) <= 0).any()):
+        raise PeerError("bad_message", why="a split is kept that was never made")
+    half.splits = [half.splits[i] for i in kept]
+    return half
+
+
+def _asked_splits(won: Won, binned: Binned, split_reveal: str) -> list[tuple[OwnSplit, Rows]]:
+    """The splits that the label owner names and the rows it asks about, checked."""
+    matrix, count = binned.matrix, len(won.features)
+    sizes = won.sizes.astype(np.int64)
+    if not len(won.last_left) == len(won.missing_left) == len(sizes) == count or sizes.sum() != len(won.rows):
+        raise PeerError("bad_message", why="the fields of the splits differ in length")
+    if won.rows.max(initial=0) >= matrix.rows or (split_reveal == "column" and len(won.rows)):
+        raise PeerError("bad_message", why="a split names rows that it may not")
+    parts = np.split(won.rows.astype(np.int64), np.cumsum(sizes)[:-1]) if count else []
+    asked = []
+    for feature, last_left, missing_left, rows in zip(won.features, won.last_left, won.missing_left, parts, strict=True):
+        if feature >= len(matrix.counts) or not 0 < last_left < matrix.counts[feature] or missing_left > 1:
+            raise PeerError("bad_message", why="a split names a feature or bin that does not exist")
+        split = OwnSplit(int(feature), int(last_left), bool(missing_left))
+        asked.append((split, np.arange(matrix.rows) if split_reveal == "column" else rows))
+    return asked
+
+
+def _sibling(node: int) -> int:
+    return node + 1 if node % 2 else node - 1
+
+
+def _smaller(node: int, sizes: Rows) -> int:
+    return min(node, _sibling(node), key=lambda i: (sizes[i], i))
