@@ -97,7 +97,7 @@ class Sample(_Section):
     """The label column, and the value that counts as 1 (none: the column holds 0 and 1, or amounts)."""
 
     label: ColumnName
-    positive: str | int | float | None = None
+    positive: str | int | None = None
 
 
 class Split(_Section):

@@ -287,9 +287,17 @@ def _dataset(row: tuple[Any, ...]) -> StoredDataset:
 
 def _job(row: Any) -> StoredJob:
     return StoredJob(
-        *row[:9],
-        datetime.fromisoformat(row[9]),
-        datetime.fromisoformat(row[10]),
-        json.loads(row[11]) if row[11] else None,
-        json.loads(row[12]) if row[12] else None,
+        id=row[0],
+        digest=row[1],
+        number=row[2],
+        document=row[3],
+        name=row[4],
+        role=row[5],
+        label_owner=row[6],
+        state=row[7],
+        test_ids_path=row[8],
+        created_at=datetime.fromisoformat(row[9]),
+        changed_at=datetime.fromisoformat(row[10]),
+        error=json.loads(row[11]) if row[11] else None,
+        result=json.loads(row[12]) if row[12] else None,
     )
