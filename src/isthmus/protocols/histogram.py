@@ -21,6 +21,8 @@ Source: Paillier 1999; Damgard, Jurik, Nielsen 2010 (short exponents); Cheng et 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Protocol
 
@@ -30,7 +32,16 @@ from numpy.typing import NDArray
 from isthmus.base.errors import PeerError
 from isthmus.base.progress import Progress
 from isthmus.base.workers import in_thread
-from isthmus.crypto.paillier import Ciphertexts, PrivateKey, PublicKey, open_sealed, pack, seal_for_wire, sum_into_bins
+from isthmus.crypto.paillier import (
+    Ciphertexts,
+    PrivateKey,
+    PublicKey,
+    open_sealed,
+    pack,
+    seal_for_wire,
+    slots_per_ciphertext,
+    sum_into_bins,
+)
 from isthmus.crypto.sealed import SealedCiphertexts
 from isthmus.learn.histogram import BinMatrix, Sums
 from isthmus.learn.parameters import Crypto
@@ -39,6 +50,8 @@ from isthmus.wire.message import Array, Blob, Message, Number, Sealed
 
 CHUNK_CIPHERTEXTS = 1024
 CIPHERTEXT_MAX_BYTES = 1024
+AHEAD_MAX_ROWS = 50_000
+AHEAD_STEP = 256
 Integers = NDArray[np.int64]
 Slots = NDArray[np.int32]
 
@@ -52,7 +65,10 @@ class LabelSide(Protocol):
         """Begin a tree with the rows' small integers, `(rows,)` each."""
 
     async def level(self, slot_of_row: Slots, slots: int) -> list[Sums]:
-        """Sums of each feature owner, `(slots, R, 2)`; row i counts in slot `slot_of_row[i]`, and nowhere where that is -1."""
+        """Sums of each feature owner, `(slots, R, 2)`; row i counts in slot `slot_of_row[i]`, nowhere where that is -1."""
+
+    async def close(self) -> None:
+        """Stop what is still made ahead; secrets that were not used are dropped."""
 
 
 class FeatureSide(Protocol):
@@ -94,16 +110,18 @@ class Answer(Message):
 
 
 class PaillierLabelSide:
-    """Encrypts once for all feature owners, decrypts the packed sums."""
+    """Encrypts once for all feature owners, decrypts the packed sums. While it waits for sums it makes the blinding of the
+    next tree ahead."""
 
     hides_nodes = False
 
-    def __init__(self, channels: list[Channel], key: PrivateKey, rows: int, totals: list[int], widths: Widths) -> None:
+    def __init__(self, channels: Sequence[Channel], key: PrivateKey, rows: int, totals: list[int], widths: Widths) -> None:
         self._channels, self._key, self._rows, self._totals, self._widths = channels, key, rows, totals, widths
+        self._ahead: asyncio.Task[None] | None = None
 
     @classmethod
     async def begin(
-        cls, channels: list[Channel], rows: int, totals: list[int], crypto: Crypto, progress: Progress
+        cls, channels: Sequence[Channel], rows: int, totals: list[int], crypto: Crypto, progress: Progress
     ) -> PaillierLabelSide:
         """Make a key and send its public half. `totals` is R, all bins of all features, of each feature owner."""
         progress.start("key")
@@ -114,11 +132,23 @@ class PaillierLabelSide:
         return cls(channels, key, rows, totals, widths)
 
     async def tree(self, g: Integers, h: Integers) -> None:
+        await self.close()
         packed = [(a << self._widths.hessian_shift) + b for a, b in zip(g.tolist(), h.tolist(), strict=True)]
         for start in range(0, self._rows, CHUNK_CIPHERTEXTS):  # 2
             sealed = await in_thread(self._key.encrypt_for_wire, packed[start : start + CHUNK_CIPHERTEXTS])
             for channel in self._channels:
                 await channel.send(Encrypted(sealed))
+        self._ahead = asyncio.create_task(self._prepare())
+
+    async def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
+            self._ahead = None
+
+    async def _prepare(self) -> None:
+        for _ in range(0, min(self._rows, AHEAD_MAX_ROWS), AHEAD_STEP):
+            await in_thread(self._key.prepare, AHEAD_STEP)
 
     async def level(self, slot_of_row: Slots, slots: int) -> list[Sums]:
         for channel in self._channels:  # 3
@@ -127,7 +157,7 @@ class PaillierLabelSide:
 
     async def _sums(self, channel: Channel, slots: int, total: int) -> Sums:
         count = slots * total
-        per = self._widths.per_ciphertext(self._key.public)
+        per = slots_per_ciphertext(self._key.public.bits, self._widths.slot_bits)
         values: list[int] = []
         while len(values) < count:  # 4
             sealed = (await channel.recv(Answer)).sums
@@ -149,8 +179,7 @@ class PaillierFeatureSide:
     async def begin(cls, channel: Channel, matrix: BinMatrix, crypto: Crypto) -> PaillierFeatureSide:
         """Receive and check the label owner's public key and widths."""
         setup = await channel.recv(Setup)  # 1
-        public = PublicKey.decode(setup.public_key)
-        await in_thread(public.check)
+        public = await in_thread(PublicKey.decode, setup.public_key)
         if public.bits != crypto.paillier_bits:
             raise PeerError("bad_key", why="its length is not the one in the job file")
         widths = Widths.of(matrix.rows, crypto)
@@ -175,16 +204,17 @@ class PaillierFeatureSide:
             raise PeerError("bad_message", why="a row is in a tree node that does not exist")
         packed = await in_thread(self._sum, slots, nodes.slots)
         for start in range(0, len(packed), CHUNK_CIPHERTEXTS):  # 4
-            part = packed[start : start + CHUNK_CIPHERTEXTS]
+            part = packed.take(np.arange(start, min(start + CHUNK_CIPHERTEXTS, len(packed))))
             await self._channel.send(Answer(await in_thread(seal_for_wire, self._public, part)))
 
     def _sum(self, slot_of_row: Slots, slots: int) -> Ciphertexts:
-        rows = Ciphertexts.concatenate(self._rows)
+        rows, bins, counts = Ciphertexts.join(self._rows), self._matrix.bins.T, self._matrix.counts
         sums = [
-            sum_into_bins(self._public, rows, self._matrix.bins, np.flatnonzero(slot_of_row == slot), self._matrix.counts)
+            part
             for slot in range(slots)
+            for part in sum_into_bins(self._public, rows, bins, np.flatnonzero(slot_of_row == slot), counts)
         ]
-        return pack(self._public, Ciphertexts.concatenate(sums), self._widths.slot_bits)
+        return pack(self._public, Ciphertexts.join(sums), self._widths.slot_bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +230,6 @@ class Widths:
         row_bits = rows.bit_length()
         hessian_shift = crypto.hessian_bits + row_bits
         return cls(hessian_shift, hessian_shift + crypto.gradient_bits + row_bits + 1)
-
-    def per_ciphertext(self, public: PublicKey) -> int:
-        return public.slots_per_ciphertext(self.slot_bits)
 
     def split(self, values: list[int]) -> Sums:
         """`(count, 2)`: g and h of each packed sum."""

@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from isthmus.base.errors import LineError
 
 
-class MemoryLine:
-    """One end of a pair made by `memory_pair`."""
+class _Way:
+    """One direction: bodies in order, room for `capacity`. What was put before a close is still delivered."""
 
-    def __init__(self, outgoing: asyncio.Queue[bytes | None], incoming: asyncio.Queue[bytes | None]) -> None:
+    def __init__(self, capacity: int) -> None:
+        self.bodies: deque[bytes] = deque()
+        self.capacity = capacity
+        self.open = True
+        self.changed = asyncio.Condition()
+
+
+class MemoryLine:
+    """One end of a pair made by `memory_pair`. Closing either end closes the line."""
+
+    def __init__(self, outgoing: _Way, incoming: _Way) -> None:
         self._outgoing = outgoing
         self._incoming = incoming
-        self._closed = False
 
     async def put(self, body: bytes) -> None:
-        if self._closed:
-            raise LineError("closed")
-        await self._outgoing.put(body)
+        way = self._outgoing
+        async with way.changed:
+            await way.changed.wait_for(lambda: not way.open or len(way.bodies) < way.capacity)
+            if not way.open:
+                raise LineError("closed")
+            way.bodies.append(body)
+            way.changed.notify_all()
 
     async def get(self) -> bytes:
-        body = None if self._closed else await self._incoming.get()
-        if body is None:
-            self._closed = True
-            raise LineError("closed")
-        return body
+        way = self._incoming
+        async with way.changed:
+            await way.changed.wait_for(lambda: not way.open or len(way.bodies) > 0)
+            if not way.bodies:
+                raise LineError("closed")
+            way.changed.notify_all()
+            return way.bodies.popleft()
 
     async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            if self._outgoing.full():
-                self._outgoing.get_nowait()
-            self._outgoing.put_nowait(None)
+        for way in (self._outgoing, self._incoming):
+            async with way.changed:
+                way.open = False
+                way.changed.notify_all()
 
 
 def memory_pair(capacity: int = 1) -> tuple[MemoryLine, MemoryLine]:
     """Two ends that hold at most `capacity` bodies in each direction."""
-    there: asyncio.Queue[bytes | None] = asyncio.Queue(capacity)
-    back: asyncio.Queue[bytes | None] = asyncio.Queue(capacity)
+    there, back = _Way(capacity), _Way(capacity)
     return MemoryLine(there, back), MemoryLine(back, there)
