@@ -107,6 +107,12 @@ CONFIG: dict[str, Entry] = {
         "Ask the partner for a fresh one: isthmus partner invite.",
         "请对方重新生成：isthmus partner invite。",
     ),
+    "conflict": Entry(
+        "{what} is {state}; this can be done only while it is {needed}.",
+        "{what} 当前状态为 {state}；仅在 {needed} 状态下可执行此操作。",
+        "Look at it first: {show_command}.",
+        "请先查看：{show_command}。",
+    ),
     "not_confirmed": Entry(
         "The partner {partner} is not confirmed yet.",
         "合作方 {partner} 尚未确认。",
@@ -194,6 +200,12 @@ DATA: dict[str, Entry] = {
         "Use 0 and 1, or name the value that counts as bad.",
         "请使用 0 和 1，或指定哪个取值为坏样本。",
     ),
+    "bad_target": Entry(
+        "The target {column} of {file} has {count} values that are missing or not finite numbers; rows {rows}.",
+        "{file} 的目标列 {column} 有 {count} 个取值缺失或不是有限数值；行号 {rows}。",
+        "Correct them or remove these rows.",
+        "请更正或删除这些行。",
+    ),
     "not_a_number": Entry(
         "Column {column} of {file} has {count} cells that are not finite numbers; rows {rows}.",
         "{file} 的 {column} 列有 {count} 个单元格不是有限数值；行号 {rows}。",
@@ -250,6 +262,18 @@ POLICY: dict[str, Entry] = {
         "{party} 拒绝了该作业。",
         "Talk to them, change the job file and propose it again.",
         "请与对方沟通，修改作业文件后重新提交。",
+    ),
+    "words_differ": Entry(
+        "These are not the four words of the join with {partner}.",
+        "这不是与 {partner} 建立关系时的四个词。",
+        "Read them to each other again. If they differ at the two sides, somebody stands between: join anew.",
+        "请双方再次核对。若两侧的词不同，说明中间有人介入：请重新建立关系。",
+    ),
+    "expired": Entry(
+        "The job file is valid until {day} only.",
+        "作业文件的有效期截至 {day}。",
+        "Write a later metadata.valid_until and propose it again.",
+        "请修改 metadata.valid_until 后重新提交。",
     ),
     "sign_in": Entry(
         "This request carries no valid token.",

@@ -20,8 +20,8 @@ from isthmus.base.canonical import digest
 from isthmus.base.errors import ConfigError
 from isthmus.jobs.document import read_document, read_value
 from isthmus.learn.parameters import Binning, BoostedTrees, Crypto
+from isthmus.store.folder import PARTY_PATTERN
 
-PARTY_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 DATASET_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?@[1-9][0-9]{0,5}$"
 
 PartyName = Annotated[str, StringConstraints(pattern=PARTY_PATTERN)]

@@ -129,7 +129,7 @@ def main() -> int:
         logging.getLogger(__name__).error("%s", error)
         says.line("error", {"class": type(error).__name__, "code": error.code, "fields": error.fields})
         return error.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a top loop
         frames = "".join(traceback.format_tb(error.__traceback__))
         logging.getLogger(__name__).error("%s\n%s", type(error).__name__, frames)
         says.line("error", {"class": "LocalError", "code": "bug", "fields": {"why": type(error).__name__}})

@@ -1,0 +1,296 @@
+"""One party's side of a vertical job, from its table to its half of the model and its report.
+
+    align -> bin -> weigh -> train (joint, and the label owner alone) -> score the test rows -> evaluate -> report
+
+The two functions are given channels and know nothing of sockets, nodes or the store. Each writes its results into `out`:
+half.json, report.json, report.LANG.html, and at the label owner scores.csv.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.base.errors import DataError, LocalError
+from isthmus.base.progress import Progress
+from isthmus.base.randomness import Rng
+from isthmus.base.workers import in_thread
+from isthmus.jobs import reporting
+from isthmus.jobs.spec import JobFile
+from isthmus.learn.histogram import BinMatrix, histogram
+from isthmus.learn.parameters import Binning, BoostedTrees
+from isthmus.learn.tree import LabelHalf, link
+from isthmus.learn.woe import WoeTable
+from isthmus.protocols.align import align_as_feature_owner, align_as_label_owner
+from isthmus.protocols.binning import (
+    TEST,
+    TRAIN,
+    VALID,
+    Binned,
+    bin_as_feature_owner,
+    bin_as_label_owner,
+    weigh_as_label_owner,
+    weights_of,
+)
+from isthmus.protocols.boost import LabelBooster, TrainingLog, boost_as_feature_owner
+from isthmus.protocols.evaluate import hear_results, tell_results
+from isthmus.protocols.histogram import PaillierFeatureSide, PaillierLabelSide
+from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
+from isthmus.report.cells import neutralise
+from isthmus.table.table import Table
+from isthmus.wire.channel import Channel
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Stages:
+    """Seconds of each stage, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _name: str = ""
+    _began_s: float = 0.0
+
+    def begin(self, name: str) -> None:
+        now_s = time.monotonic()
+        if self._name:
+            self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now_s - self._began_s
+        self._name, self._began_s = name, now_s
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOutcome:
+    """All that the label owner knows at the end; its report is made of it."""
+
+    table: Table
+    part_of_row: NDArray[np.uint8]
+    overlaps: list[int]
+    binned: Binned
+    shapes: list[tuple[int, ...]]
+    own_weights: list[WoeTable]
+    partner_weights: list[list[WoeTable]]
+    half: LabelHalf
+    log: TrainingLog
+    joint: Floats
+    alone: Floats
+
+
+async def run_label_owner(
+    job: JobFile,
+    digest: bytes,
+    table: Table,
+    channels: dict[str, Channel],
+    out: Path,
+    progress: Progress,
+    test_ids: list[bytes] | None,
+) -> dict[str, Any]:
+    """The label owner's side; `channels` by name of feature owner. Returns the figures that the node shows."""
+    stages = Stages()
+    lines = [channels[name] for name in job.parties.feature_owners]
+    model, rng = _boosted_trees(job), Rng(digest)
+
+    stages.begin("align")
+    rows, overlaps = await align_as_label_owner(lines, table.ids, digest, job.align.min_rows, progress)
+    shared = table.take(rows)
+    label = _label(shared)
+    part_of_row = _parts(job, shared, rng, test_ids)
+    _check_classes(job, label, part_of_row)
+
+    stages.begin("bin")
+    binned, shapes = await bin_as_label_owner(lines, shared, part_of_row, _binning(job))
+    train, fit = _fit_rows(part_of_row)
+    totals = [sum(shape) for shape in shapes]
+    engine = await PaillierLabelSide.begin(lines, len(train), totals, job.crypto, progress)
+    try:
+        own_weights: list[WoeTable] = []
+        partner_weights: list[list[WoeTable]] = []
+        if model.objective == "binary":
+            progress.start("weigh", 1)
+            own_weights = _own_weights(binned, len(train), label[train])
+            partner_weights = await weigh_as_label_owner(engine, label[train], shapes)
+            progress.at(1)
+
+        stages.begin("train")
+        booster = LabelBooster(lines, engine, binned, shapes, label[fit], len(train), model, job.crypto, rng)
+        half = await booster.train(progress)
+    finally:
+        await engine.close()
+
+    stages.begin("baseline")
+    baseline = LabelBooster([], None, binned, [], label[fit], len(train), model, job.crypto, rng)
+    alone_half = await baseline.train(progress)
+
+    stages.begin("evaluate")
+    progress.start("evaluate", 1)
+    joint = link(model.objective, await score_as_label_owner(lines, half, shared, job.crypto.split_reveal))
+    alone = link(model.objective, await score_as_label_owner([], alone_half, shared, job.crypto.split_reveal))
+    outcome = LabelOutcome(
+        shared,
+        part_of_row,
+        overlaps,
+        binned,
+        shapes,
+        own_weights,
+        partner_weights,
+        half,
+        booster.log,
+        joint,
+        alone,
+    )
+    metrics = await in_thread(reporting.measure, job, digest, outcome)
+    await tell_results(lines, reporting.results(metrics))
+    progress.at(1)
+
+    stages.begin("report")
+    progress.start("report", 1)
+    report = reporting.label_report(job, digest, outcome, metrics, table, channels, stages.seconds)
+    _write_json(out / "half.json", {**half.to_json(), "job": digest.hex()})
+    _write_scores(
+        out / "scores.csv", job.inputs[job.parties.label_owner].key.column, shared, joint, part_of_row
+    )
+    figures = reporting.write(report, job.report.languages, out)
+    progress.at(1)
+    return figures
+
+
+async def run_feature_owner(
+    job: JobFile,
+    digest: bytes,
+    party: str,
+    table: Table,
+    channel: Channel,
+    out: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """A feature owner's side. Returns the figures that the node shows."""
+    stages = Stages()
+    stages.begin("align")
+    rows = await align_as_feature_owner(channel, table.ids, digest, job.align.min_rows, progress)
+    if rows is None:
+        raise LocalError("bug", why="an alignment for training ended without rows")
+    shared = table.take(rows)
+
+    stages.begin("bin")
+    binned, part_of_row = await bin_as_feature_owner(channel, shared, _binning(job), digest)
+    train, _ = _fit_rows(part_of_row)
+    matrix = BinMatrix(binned.matrix.bins[:, : len(train)], binned.matrix.counts)
+    engine = await PaillierFeatureSide.begin(channel, matrix, job.crypto)
+    if job.model.objective == "binary":
+        progress.start("weigh", 1)
+        await engine.tree()
+        await engine.level()
+        progress.at(1)
+
+    stages.begin("train")
+    half = await boost_as_feature_owner(
+        channel, engine, binned, _boosted_trees(job), job.crypto.split_reveal, progress
+    )
+
+    stages.begin("evaluate")
+    progress.start("evaluate", 1)
+    await score_as_feature_owner(channel, half, shared)
+    heard = await hear_results(channel)
+    progress.at(1)
+
+    stages.begin("report")
+    report = reporting.feature_report(
+        job, digest, party, table, shared, part_of_row, binned, half, heard, channel, stages.seconds
+    )
+    _write_json(out / "half.json", {**half.to_json(), "job": digest.hex()})
+    return reporting.write(report, job.report.languages, out)
+
+
+def _boosted_trees(job: JobFile) -> BoostedTrees:
+    return job.model
+
+
+def _binning(job: JobFile) -> Binning:
+    """The binning of the job file, with the stricter of its two floors."""
+    binning = job.features.binning
+    return Binning(binning.max_bins, max(binning.min_rows, job.privacy.min_bin_rows))
+
+
+def _label(table: Table) -> Floats:
+    if table.label is None:
+        raise LocalError("bug", why="the label owner's table was read without its label")
+    return table.label
+
+
+def _parts(job: JobFile, shared: Table, rng: Rng, test_ids: list[bytes] | None) -> NDArray[np.uint8]:
+    """Training, validation or test for each shared row, by a seeded shuffle; the test rows by name where ids are given."""
+    count = shared.rows
+    part_of_row = np.full(count, TRAIN, dtype=np.uint8)
+    order = rng.permutation("split", count)
+    if job.split.by == "ids":
+        named = set(test_ids or ())
+        test = np.array([i in named for i in shared.ids], dtype=bool)
+        part_of_row[test] = TEST
+        others = order[~test[order]]
+        part_of_row[others[: round(job.split.valid * len(others))]] = VALID
+        return part_of_row
+    tests = round((job.split.test or 0.0) * count)
+    valids = round(job.split.valid * count)
+    part_of_row[order[:tests]] = TEST
+    part_of_row[order[tests : tests + valids]] = VALID
+    return part_of_row
+
+
+def _check_classes(job: JobFile, label: Floats, part_of_row: NDArray[np.uint8]) -> None:
+    """Both classes, or at least some rows, in every part that is used."""
+    for part, name in ((TRAIN, "training rows"), (TEST, "test rows"), (VALID, "validation rows")):
+        chosen = label[part_of_row == part]
+        if part == VALID and not len(chosen) and job.split.valid == 0:
+            continue
+        if len(chosen) < 2:
+            raise DataError("too_small", what=name, count=len(chosen), needed=2)
+        if job.model.objective == "binary" and chosen.min() == chosen.max():
+            raise DataError("one_class", column=f"{job.sample.label} ({name})", count=len(chosen))
+
+
+def _fit_rows(part_of_row: NDArray[np.uint8]) -> tuple[Rows, Rows]:
+    """Positions of the training rows, and of training rows followed by validation rows."""
+    train = np.flatnonzero(part_of_row == TRAIN)
+    return train, np.concatenate([train, np.flatnonzero(part_of_row == VALID)])
+
+
+def _own_weights(binned: Binned, rows: int, label: Floats) -> list[WoeTable]:
+    matrix = BinMatrix(binned.matrix.bins[:, :rows], binned.matrix.counts)
+    ones = np.ones(rows, dtype=np.int64)
+    sums = histogram(matrix, np.zeros(rows, dtype=np.int32), 1, label.astype(np.int64), ones)
+    return weights_of(sums[0], matrix.counts)
+
+
+def _write_scores(path: Path, key: str, table: Table, scores: Floats, part_of_row: NDArray[np.uint8]) -> None:
+    """The test rows' scores in the order of the file, ids as the file spells them."""
+    test = np.flatnonzero(part_of_row == TEST)
+    test = test[np.argsort(table.source_rows[test], kind="stable")]
+    lines = [f"{_cell(key)},score"]
+    lines += [f"{_cell(table.raw_ids[i])},{scores[i]!r}" for i in test.tolist()]
+    _write(path, ("\n".join(lines) + "\n").encode())
+
+
+def _cell(text: str) -> str:
+    safe = neutralise(text)
+    return '"' + safe.replace('"', '""') + '"' if any(c in safe for c in ',"\r\n') else safe
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    _write(path, json.dumps(document, ensure_ascii=False, indent=1).encode())
+
+
+def _write(path: Path, body: bytes) -> None:
+    """Whole or not at all."""
+    aside = path.with_name(path.name + ".part")
+    try:
+        aside.write_bytes(body)
+        os.replace(aside, path)
+    except OSError as error:
+        raise LocalError("disk_error", path=path.name, why=error.strerror or "unknown") from None

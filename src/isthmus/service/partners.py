@@ -1,0 +1,149 @@
+"""Partners of a node: invite, accept, compare words, confirm. Nothing but a confirmed partner is known to the link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from isthmus.base.clock import Clock
+from isthmus.base.errors import ConfigError, PolicyError
+from isthmus.base.workers import in_thread
+from isthmus.crypto.seal import PartyKey
+from isthmus.service.joining import (
+    TOKEN_MAX_BYTES,
+    Invite,
+    JoinReply,
+    Side,
+    check_reply,
+    make_invite,
+    make_reply,
+    read_token,
+    transcript,
+    words,
+)
+from isthmus.store.records import Store, StoredPartner
+from isthmus.wire.link import Partner
+
+
+class Known(Protocol):
+    """What partners need of the link."""
+
+    def add_partner(self, partner: Partner) -> None: ...
+
+    async def post_join(self, address: str, certificate_der: bytes | None, body: bytes) -> bytes: ...
+
+
+class Partners:
+    """Joins and confirms partners. `on_confirmed` begins to talk to one."""
+
+    def __init__(
+        self,
+        store: Store,
+        own: Side,
+        key: PartyKey,
+        link: Known,
+        clock: Clock,
+        on_confirmed: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._own = own
+        self._key = key
+        self._link = link
+        self._clock = clock
+        self._on_confirmed = on_confirmed
+
+    def begin(self) -> None:
+        """Makes every confirmed partner known to the link."""
+        for partner in self._store.partners():
+            if partner.confirmed:
+                self._know(partner)
+
+    def invite(self) -> str:
+        """One line to hand to the other side."""
+        line, kept = make_invite(self._own, self._key, self._clock.now())
+        self._store.put_invitation(kept)
+        return line
+
+    async def accept(self, line: str) -> tuple[StoredPartner, str | None]:
+        """Takes an invitation, or the reply to one of ours. The second part is a reply that a person must carry back."""
+        token = read_token(line)
+        self._check_name(token.side)
+        if isinstance(token, JoinReply):
+            return await self._take_reply(token), None
+        return await self._take_invite(token)
+
+    async def join(self, body: bytes, caller: str) -> bytes:
+        """What the link calls when somebody out there accepts an invitation of ours. Answers with an empty body."""
+        del caller
+        if len(body) > TOKEN_MAX_BYTES:
+            raise ConfigError("bad_invitation", why="it is too long")
+        token = read_token(body.decode("ascii", errors="replace"))
+        if not isinstance(token, JoinReply):
+            raise ConfigError("bad_invitation", why="it is not a reply")
+        self._check_name(token.side)
+        await self._take_reply(token)
+        return b""
+
+    def confirm(self, name: str, given: list[str]) -> StoredPartner:
+        """Raises PolicyError `words_differ`, and confirms nothing, unless the four words are those of this join."""
+        partner = self._store.partner(name)
+        if partner is None:
+            raise ConfigError("not_found", what=f"partner {name[:64]}", list_command="isthmus partner ls")
+        if tuple(word.lower() for word in given) != partner.words:
+            raise PolicyError("words_differ", partner=name)
+        confirmed = replace(partner, confirmed=True)
+        self._store.put_partner(confirmed)
+        self._know(confirmed)
+        return confirmed
+
+    async def _take_invite(self, invite: Invite) -> tuple[StoredPartner, str | None]:
+        if self._clock.now() > invite.expires_at:
+            raise ConfigError("bad_invitation", why="it has expired")
+        if invite.side.address is None and self._own.address is None:
+            raise ConfigError("no_listener", partner=invite.side.party)
+        reply = make_reply(invite, self._own, self._key)
+        partner = await self._joined(invite.side, invite.id, invite.secret, reply)
+        if invite.side.address is None:
+            self._store.put_partner(partner)
+            return partner, reply
+        await self._link.post_join(invite.side.address, invite.side.certificate_der, reply.encode())
+        self._store.put_partner(partner)
+        return partner, None
+
+    async def _take_reply(self, reply: JoinReply) -> StoredPartner:
+        invitation = self._store.invitation(reply.invitation_id)
+        check_reply(reply, invitation, self._clock.now())
+        assert invitation is not None
+        # Where this side listens, the other one dials: it needs no address here.
+        side = replace(reply.side, address=None) if self._own.address else reply.side
+        partner = await self._joined(side, invitation.id, invitation.secret, reply.line)
+        if not self._store.spend_invitation(invitation.id, partner):
+            raise ConfigError("bad_invitation", why="it was used before")
+        return partner
+
+    async def _joined(self, side: Side, invite_id: str, secret: bytes, reply: str) -> StoredPartner:
+        joined = transcript(invite_id, secret, reply)
+        four = await in_thread(words, self._own.public_key, side.public_key, joined)
+        return StoredPartner(
+            name=side.party,
+            public_key=side.public_key,
+            address=side.address,
+            certificate_der=side.certificate_der,
+            words=four,
+            confirmed=False,
+            joined_at=self._clock.now(),
+        )
+
+    def _check_name(self, side: Side) -> None:
+        if side.party == self._own.party or side.public_key == self._own.public_key:
+            raise ConfigError("bad_invitation", why="it names this party itself")
+        known = self._store.partner(side.party)
+        if known is not None and known.confirmed:
+            raise ConfigError("already_there", what=f"a confirmed partner {side.party}")
+
+    def _know(self, partner: StoredPartner) -> None:
+        self._link.add_partner(
+            Partner(partner.name, partner.public_key, partner.address, partner.certificate_der)
+        )
+        self._on_confirmed(partner.name)

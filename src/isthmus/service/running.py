@@ -1,0 +1,172 @@
+"""Starts the worker of a job and carries whole message bodies between it and the lines of the link."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError, rebuild
+from isthmus.base.progress import Step
+from isthmus.jobs.instruction import LINE_MAX_BYTES, Instruction
+from isthmus.wire.channel import Line
+from isthmus.wire.message import Abort
+from isthmus.wire.stream import StreamLine, open_stream
+
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "PYTHONPATH",
+    "NUMBA_CACHE_DIR",
+    "COVERAGE_PROCESS_START",
+)
+
+
+@dataclass(slots=True)
+class _Ending:
+    """The last line of the worker, and what went wrong on a line."""
+
+    done: dict[str, Any] | None = None
+    error: IsthmusError | None = None
+    line_error: IsthmusError | None = None
+
+
+async def run_worker(
+    command: Sequence[str],
+    instruction: Instruction,
+    lines: Mapping[str, Line],
+    log: Path,
+    on_step: Callable[[Step], None],
+    cores: int = 0,
+) -> dict[str, Any]:
+    """What the worker's last line holds. Raises its error, or that of a line, or LocalError `worker_killed`.
+
+    The lines are closed when this returns; where the worker died without a word the partners hear `worker_killed`.
+    """
+    ending = _Ending()
+    pairs = {partner: socket.socketpair() for partner in lines}
+    sockets = {partner: theirs.fileno() for partner, (_, theirs) in pairs.items()}
+    with log.open("ab") as log_file:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            pass_fds=tuple(sockets.values()),
+            env=_environment(cores),
+            limit=LINE_MAX_BYTES,
+            start_new_session=True,
+        )
+    streams: dict[str, StreamLine] = {}
+    outward: list[asyncio.Task[None]] = []
+    inward: list[asyncio.Task[None]] = []
+    try:
+        for partner, (ours, theirs) in pairs.items():
+            theirs.close()
+            streams[partner] = await open_stream(ours)
+            trouble = _trouble(process, ending)
+            inward.append(asyncio.create_task(_inward(lines[partner], streams[partner], trouble)))
+            outward.append(asyncio.create_task(_outward(streams[partner], lines[partner], trouble)))
+        assert process.stdin is not None
+        with suppress(ConnectionError):
+            process.stdin.write(replace(instruction, sockets=sockets).to_line())
+            await process.stdin.drain()
+        await _read_lines(process, ending, on_step)
+        await process.wait()
+        await asyncio.gather(*outward)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        for task in (*inward, *outward):
+            task.cancel()
+        await asyncio.gather(*inward, *outward, return_exceptions=True)
+        for stream in streams.values():
+            await stream.close()
+        for line in lines.values():
+            if ending.done is None and ending.error is None:
+                with suppress(IsthmusError):
+                    await line.put(Abort("worker_killed").encode())
+            await line.close()
+    error = ending.line_error or ending.error
+    if error:
+        raise error
+    if ending.done is None:
+        why = f"signal {-process.returncode}" if process.returncode < 0 else f"exit {process.returncode}"
+        raise LocalError("worker_killed", why=why)
+    return ending.done
+
+
+def _environment(cores: int) -> dict[str, str]:
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    if cores:
+        environment |= {"OMP_NUM_THREADS": str(cores), "NUMBA_NUM_THREADS": str(cores)}
+    return environment
+
+
+def _trouble(process: asyncio.subprocess.Process, ending: _Ending) -> Callable[[IsthmusError], None]:
+    """Keeps the first error of a line and ends the worker, which could not know what it means."""
+
+    def keep(error: IsthmusError) -> None:
+        ending.line_error = ending.line_error or error
+        if process.returncode is None:
+            process.kill()
+
+    return keep
+
+
+async def _inward(line: Line, stream: StreamLine, trouble: Callable[[IsthmusError], None]) -> None:
+    """From the partner to the worker, until the partner has closed."""
+    while True:
+        try:
+            body = await line.get()
+        except (LineError, PeerError) as error:
+            if error.code != "closed":
+                trouble(error)
+            await stream.close()
+            return
+        try:
+            await stream.put(body)
+        except LineError:
+            return
+
+
+async def _outward(stream: StreamLine, line: Line, trouble: Callable[[IsthmusError], None]) -> None:
+    """From the worker to the partner, until the worker has closed."""
+    while True:
+        try:
+            body = await stream.get()
+        except (LineError, PeerError):
+            return
+        try:
+            await line.put(body)
+        except (LineError, PeerError) as error:
+            if error.code != "closed":
+                trouble(error)
+            return
+
+
+async def _read_lines(
+    process: asyncio.subprocess.Process, ending: _Ending, on_step: Callable[[Step], None]
+) -> None:
+    assert process.stdout is not None
+    async for line in process.stdout:
+        said = json.loads(line)
+        if "step" in said:
+            on_step(Step(**said["step"]))
+        elif "done" in said:
+            ending.done = said["done"]
+        elif "error" in said:
+            told = said["error"]
+            ending.error = rebuild(told["class"], told["code"], told["fields"])

@@ -1,0 +1,170 @@
+"""The folder of a node: config.yaml, keys/, tls/, node.db, token, control.json, lock, jobs/.
+
+Files with secrets have mode 0600, and that is checked at every start. A missing key is an error and never a new key.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from isthmus.base.errors import ConfigError, LocalError
+from isthmus.crypto.seal import PartyKey
+
+PARTY_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
+
+
+class NodeConfig(BaseModel):
+    """config.yaml. `direct` listens for partners, `dial-out` only calls them. Port 0: any free one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    party: Annotated[str, StringConstraints(pattern=PARTY_PATTERN)]
+    mode: Literal["direct", "dial-out"]
+    listen: Annotated[str, StringConstraints(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
+    address: Annotated[str, StringConstraints(pattern=r"^https://[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
+    control_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    data: list[str] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Where a running node is spoken to."""
+
+    port: int
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Control(port={self.port})"
+
+
+class NodeFolder:
+    """The paths of one node and what may be done with them."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.database = home / "node.db"
+        self.certificate = home / "tls" / "cert.pem"
+        self.tls_key = home / "tls" / "key.pem"
+        self.jobs = home / "jobs"
+        self._config = home / "config.yaml"
+        self._key = home / "keys" / "party.key"
+        self._token = home / "token"
+        self._control = home / "control.json"
+
+    @staticmethod
+    def create(home: Path, config: NodeConfig, certificate: tuple[bytes, bytes] | None) -> NodeFolder:
+        """A new node: folder, key, token, certificate (PEM, with its private key). Refuses a folder that is one."""
+        folder = NodeFolder(home)
+        if folder._config.exists() or folder._key.exists():
+            raise ConfigError("already_there", what=f"a node in {home}")
+        for part in (home, home / "keys", home / "tls", folder.jobs):
+            part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_secret(folder._key, PartyKey.generate().to_bytes().hex().encode())
+        _write_secret(folder._token, secrets.token_urlsafe(32).encode())
+        if certificate:
+            folder.certificate.write_bytes(certificate[0])
+            _write_secret(folder.tls_key, certificate[1])
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        folder._config.write_text(text, encoding="utf-8")
+        return folder
+
+    def config(self) -> NodeConfig:
+        """Raises ConfigError, with the field, if the file does not fit."""
+        if not self._config.is_file():
+            raise ConfigError("not_a_node", path=str(self.home))
+        where = str(self._config)
+        try:
+            document = yaml.safe_load(self._config.read_text(encoding="utf-8"))
+            return NodeConfig.model_validate(document)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+            raise ConfigError("bad_document", where=where, why="it is not YAML") from None
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(NodeConfig.model_fields)
+                raise ConfigError("unknown_field", where=where, field=field, known=known) from None
+            if first["type"] == "missing":
+                raise ConfigError("missing_field", where=where, field=field) from None
+            shown, allowed = str(first["input"])[:80], first["msg"]
+            raise ConfigError("out_of_bounds", field=field, value=shown, allowed=allowed) from None
+
+    def party_key(self) -> PartyKey:
+        return PartyKey.from_bytes(bytes.fromhex(self._secret(self._key).decode()))
+
+    def token(self) -> str:
+        return self._secret(self._token).decode()
+
+    def check_modes(self) -> None:
+        """Raises ConfigError `file_mode` or `key_missing` for the first secret that is not as it must be."""
+        for path in (self._key, self._token, *((self.tls_key,) if self.certificate.exists() else ())):
+            self._secret(path)
+
+    def _secret(self, path: Path) -> bytes:
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            raise ConfigError("key_missing", path=str(path)) from None
+        if stat.S_IMODE(mode) & 0o077:
+            raise ConfigError("file_mode", path=str(path))
+        return path.read_bytes()
+
+    def job(self, job_id: str) -> Path:
+        return self.jobs / job_id
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process. Raises LocalError `busy` while another process does."""
+        with open(self.home / "lock", "w", encoding="ascii") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LocalError("busy", path=str(self.home)) from None
+            yield
+
+    def announce(self, port: int, link_port: int | None) -> None:
+        """Writes where the running node is spoken to."""
+        text = json.dumps({"port": port, "link_port": link_port, "pid": os.getpid()})
+        aside = self._control.with_suffix(".new")
+        aside.write_text(text, encoding="ascii")
+        aside.replace(self._control)
+
+    def retire(self) -> None:
+        """Takes back what `announce` wrote."""
+        self._control.unlink(missing_ok=True)
+
+    def announced(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self._control.read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def control(self) -> Control:
+        """How to speak to the running node. Raises LocalError `not_running`."""
+        self.config()
+        found = self.announced()
+        if found is None:
+            raise LocalError("not_running", path=str(self.home))
+        return Control(int(found["port"]), self.token())
+
+
+def _write_secret(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
