@@ -59,7 +59,7 @@ def metered_pair(first: Role, second: Role) -> tuple[tuple[Any, Any], tuple[Mete
     """Results over memory, and what each side's meter counted."""
     meters = Meter(), Meter()
 
-    async def go() -> list[Any]:
+    async def go() -> tuple[Any, Any]:
         here, there = memory_pair(1)
         return await asyncio.gather(
             finish(first, Channel(here, meter=meters[0])), finish(second, Channel(there, meter=meters[1]))
@@ -70,7 +70,7 @@ def metered_pair(first: Role, second: Role) -> tuple[tuple[Any, Any], tuple[Mete
 
 
 def _in_memory(first: Role, second: Role) -> tuple[Any, Any]:
-    async def go() -> list[Any]:
+    async def go() -> tuple[Any, Any]:
         here, there = memory_pair(1)
         return await asyncio.gather(
             finish(first, Channel(here)), finish(second, Channel(there)), return_exceptions=True

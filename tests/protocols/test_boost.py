@@ -11,7 +11,7 @@ import pytest
 from isthmus.base.errors import PeerError
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
-from isthmus.learn.bins import fit_numeric
+from isthmus.learn.bins import ColumnBins, fit_numeric
 from isthmus.learn.histogram import BinMatrix
 from isthmus.learn.parameters import BoostedTrees, Crypto
 from isthmus.learn.tree import FeatureHalf, LabelHalf
@@ -19,19 +19,21 @@ from isthmus.protocols.binning import Binned
 from isthmus.protocols.boost import Kept, LabelBooster, Next, Sides, Won, boost_as_feature_owner
 from isthmus.protocols.histogram import PaillierFeatureSide, PaillierLabelSide
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
-from isthmus.table.table import NumericColumn, Table
+from isthmus.table.table import Column, NumericColumn, Table
 from isthmus.wire.channel import Channel
+from isthmus.wire.message import Message
 from tests.protocols.plain import PlainEngine, PlainFeatureSide
 from tests.protocols.twin import Pooled, grow, score
-from tests.worlds import WORLDS, run_pair, run_star
+from tests.worlds import WORLDS, Role, run_pair, run_star
 
 SEED = bytes(range(32))
+CRYPTO = Crypto()
 
 
 def table(rows: int, columns: int, seed: int, missing: float = 0.1) -> Table:
     """Random numeric columns, some cells missing."""
     draw = np.random.default_rng(seed)
-    made = {}
+    made: dict[str, Column] = {}
     for i in range(columns):
         values = draw.normal(size=rows).round(1 if i % 2 else 3)
         values[draw.random(rows) < missing] = np.nan
@@ -42,27 +44,29 @@ def table(rows: int, columns: int, seed: int, missing: float = 0.1) -> Table:
 
 def binned(source: Table, max_bins: int = 8) -> Binned:
     """Bins of all rows, fitted on all rows."""
-    columns = []
+    columns: list[ColumnBins] = []
+    bins = []
     for column in source.columns.values():
         assert isinstance(column, NumericColumn)
         fitted = fit_numeric(column.name, column.values, max_bins, 20)
         assert fitted is not None
         columns.append(fitted)
-    bins = np.stack([c.apply(source.columns[c.name].values) for c in columns])
-    return Binned(columns, BinMatrix(bins, tuple(c.count for c in columns)), {})
+        bins.append(fitted.apply(column.values))
+    return Binned(columns, BinMatrix(np.stack(bins), tuple(c.count for c in columns)), {})
 
 
 def label_of(tables: list[Table], objective: str, seed: int = 5) -> np.ndarray:
     draw = np.random.default_rng(seed)
-    first = [np.nan_to_num(next(iter(t.columns.values())).values, nan=1.0) for t in tables]
-    signal = sum(first) + 0.5 * first[0] * first[-1]
+    leading = [next(iter(t.columns.values())) for t in tables]
+    first = [np.nan_to_num(c.values, nan=1.0) for c in leading if isinstance(c, NumericColumn)]
+    signal = np.sum(first, axis=0) + 0.5 * first[0] * first[-1]
     if objective == "binary":
         return (signal + draw.normal(size=len(signal)) > 0.7).astype(float)
     return signal + 0.1 * draw.normal(size=len(signal))
 
 
 def train(
-    tables: list[Table], label: np.ndarray, rows: int, p: BoostedTrees, crypto: Crypto = Crypto()
+    tables: list[Table], label: np.ndarray, rows: int, p: BoostedTrees, crypto: Crypto = CRYPTO
 ) -> tuple[Any, PlainEngine, list[Binned]]:
     """Joint training over memory with the plain engine; all halves."""
     cut = [binned(t) for t in tables]
@@ -74,21 +78,32 @@ def train(
         return await booster.train(Progress())
 
     def feature_owner(own: Binned) -> Any:
-        return lambda c: boost_as_feature_owner(c, PlainFeatureSide(), own, p, crypto.split_reveal, Progress())
+        return lambda c: boost_as_feature_owner(
+            c, PlainFeatureSide(), own, p, crypto.split_reveal, Progress()
+        )
 
     return run_star(label_owner, [feature_owner(b) for b in cut[1:]]), engine, cut
+
+
+def answering(half: FeatureHalf, own: Table) -> Role:
+    return lambda channel: score_as_feature_owner(channel, half, own)
 
 
 def joint_scores(halves: Any, tables: list[Table], reveal: Any = "ids") -> np.ndarray:
     scores = run_star(
         lambda channels: score_as_label_owner(channels, halves[0], tables[0], reveal),
-        [lambda c, h=h, t=t: score_as_feature_owner(c, h, t) for h, t in zip(halves[1:], tables[1:], strict=True)],
+        [
+            lambda c, h=h, t=t: score_as_feature_owner(c, h, t)
+            for h, t in zip(halves[1:], tables[1:], strict=True)
+        ],
     )[0]
     assert isinstance(scores, np.ndarray), scores
     return scores
 
 
-def twin_scores(cut: list[Binned], label: np.ndarray, rows: int, p: BoostedTrees, crypto: Crypto = Crypto()) -> np.ndarray:
+def twin_scores(
+    cut: list[Binned], label: np.ndarray, rows: int, p: BoostedTrees, crypto: Crypto = CRYPTO
+) -> np.ndarray:
     pooled = Pooled(
         np.concatenate([b.matrix.bins for b in cut]),
         [c for b in cut for c in b.matrix.counts],
@@ -101,8 +116,12 @@ def twin_scores(cut: list[Binned], label: np.ndarray, rows: int, p: BoostedTrees
 SETTINGS = {
     "plain": BoostedTrees(trees=3, depth=3, min_child_rows=20, stop_after=0, local_trees=0),
     "local tree first": BoostedTrees(trees=3, depth=4, min_child_rows=20, stop_after=0, local_trees=1),
-    "sampled": BoostedTrees(trees=4, depth=3, min_child_rows=20, row_sample=0.6, column_sample=0.5, stop_after=0),
-    "strict": BoostedTrees(trees=3, depth=5, min_child_rows=40, min_child_hessian=6.0, gamma=0.8, l2=3.0, stop_after=0),
+    "sampled": BoostedTrees(
+        trees=4, depth=3, min_child_rows=20, row_sample=0.6, column_sample=0.5, stop_after=0
+    ),
+    "strict": BoostedTrees(
+        trees=3, depth=5, min_child_rows=40, min_child_hessian=6.0, gamma=0.8, l2=3.0, stop_after=0
+    ),
     "regression": BoostedTrees(objective="regression", trees=3, depth=3, min_child_rows=20, stop_after=0),
     "early stop": BoostedTrees(trees=30, depth=4, learning_rate=1.0, min_child_rows=20, stop_after=2),
 }
@@ -189,7 +208,9 @@ def send_all(*messages: Any) -> Any:
     return role
 
 
-def won(feature: int = 0, last_left: int = 1, rows: list[int] | None = None, sizes: list[int] | None = None) -> Won:
+def won(
+    feature: int = 0, last_left: int = 1, rows: list[int] | None = None, sizes: list[int] | None = None
+) -> Won:
     rows = [0, 1] if rows is None else rows
     return Won(
         np.array([feature], dtype="u2"),
@@ -200,7 +221,7 @@ def won(feature: int = 0, last_left: int = 1, rows: list[int] | None = None, siz
     )
 
 
-BAD = {
+BAD: dict[str, list[Message]] = {
     "a level before any tree": [Next(2)],
     "an unknown step": [Next(7)],
     "more trees than agreed": [Next(1)] * 3,
@@ -248,7 +269,9 @@ def test_a_feature_owner_whose_bins_do_not_add_up_is_caught() -> None:
     async def label_owner(channels: list[Channel]) -> LabelHalf:
         engine = Liar([cut[1].matrix])
         shapes = [cut[1].matrix.counts]
-        return await LabelBooster(channels, engine, cut[0], shapes, label, 300, p, Crypto(), Rng(SEED)).train(Progress())
+        return await LabelBooster(channels, engine, cut[0], shapes, label, 300, p, Crypto(), Rng(SEED)).train(
+            Progress()
+        )
 
     async def feature_owner(channel: Channel) -> FeatureHalf:
         return await boost_as_feature_owner(channel, PlainFeatureSide(), cut[1], p, "ids", Progress())

@@ -24,7 +24,9 @@ class TwinModel:
     trees: list[dict[int, Any]] = field(default_factory=list)
 
 
-def grow(pooled: Pooled, label: np.ndarray, train: int, p: Any, widths: tuple[int, int], rng: Any) -> TwinModel:
+def grow(
+    pooled: Pooled, label: np.ndarray, train: int, p: Any, widths: tuple[int, int], rng: Any
+) -> TwinModel:
     y = label[:train]
     mean = float(np.mean(y))
     base = float(np.log(mean / (1 - mean))) if p.objective == "binary" else mean
@@ -90,7 +92,15 @@ def grow(pooled: Pooled, label: np.ndarray, train: int, p: Any, widths: tuple[in
 
 
 def _best(
-    pooled: Pooled, inside: list[int], gi: Any, hi: Any, gs: float, hs: float, p: Any, usable: list[int], chosen: set[int]
+    pooled: Pooled,
+    inside: list[int],
+    gi: Any,
+    hi: Any,
+    gs: float,
+    hs: float,
+    p: Any,
+    usable: list[int],
+    chosen: set[int],
 ) -> tuple[int, int, bool] | None:
     best, found = max(p.gamma, 1e-6), None
     g_all, h_all = int(gi[inside].sum()), int(hi[inside].sum())

@@ -64,5 +64,7 @@ def _number(value: float) -> str:
         text = "0." + "0" * -point + figures
     else:
         power = point - 1
-        text = figures[0] + ("." + figures[1:] if size > 1 else "") + f"e{'+' if power > 0 else '-'}{abs(power)}"
+        text = (
+            figures[0] + ("." + figures[1:] if size > 1 else "") + f"e{'+' if power > 0 else '-'}{abs(power)}"
+        )
     return ("-" if value < 0 else "") + text

@@ -489,7 +489,14 @@ class LocalError(IsthmusError):
     exit_code = 1
 
 
-CLASSES: tuple[type[IsthmusError], ...] = (ConfigError, DataError, PolicyError, LineError, PeerError, LocalError)
+CLASSES: tuple[type[IsthmusError], ...] = (
+    ConfigError,
+    DataError,
+    PolicyError,
+    LineError,
+    PeerError,
+    LocalError,
+)
 
 
 def rebuild(class_name: str, code: str, fields: dict[str, Any]) -> IsthmusError:

@@ -8,8 +8,8 @@ half.json, report.json, report.LANG.html, and at the label owner scores.csv.
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.base.errors import DataError, LocalError
+from isthmus.base.files import write_file
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
 from isthmus.base.workers import in_thread
@@ -43,7 +44,7 @@ from isthmus.protocols.boost import LabelBooster, TrainingLog, boost_as_feature_
 from isthmus.protocols.evaluate import hear_results, tell_results
 from isthmus.protocols.histogram import PaillierFeatureSide, PaillierLabelSide
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
-from isthmus.report.cells import neutralise
+from isthmus.report.cells import write_csv
 from isthmus.table.table import Table
 from isthmus.wire.channel import Channel
 
@@ -72,7 +73,7 @@ class LabelOutcome:
 
     table: Table
     part_of_row: NDArray[np.uint8]
-    overlaps: list[int]
+    set_sizes: list[int]
     binned: Binned
     shapes: list[tuple[int, ...]]
     own_weights: list[WoeTable]
@@ -98,7 +99,7 @@ async def run_label_owner(
     model, rng = _boosted_trees(job), Rng(digest)
 
     stages.begin("align")
-    rows, overlaps = await align_as_label_owner(lines, table.ids, digest, job.align.min_rows, progress)
+    rows, set_sizes = await align_as_label_owner(lines, table.ids, digest, job.align.min_rows, progress)
     shared = table.take(rows)
     label = _label(shared)
     part_of_row = _parts(job, shared, rng, test_ids)
@@ -135,7 +136,7 @@ async def run_label_owner(
     outcome = LabelOutcome(
         shared,
         part_of_row,
-        overlaps,
+        set_sizes,
         binned,
         shapes,
         own_weights,
@@ -173,7 +174,9 @@ async def run_feature_owner(
     """A feature owner's side. Returns the figures that the node shows."""
     stages = Stages()
     stages.begin("align")
-    rows = await align_as_feature_owner(channel, table.ids, digest, job.align.min_rows, progress)
+    rows, label_set_size = await align_as_feature_owner(
+        channel, table.ids, digest, job.align.min_rows, progress
+    )
     if rows is None:
         raise LocalError("bug", why="an alignment for training ended without rows")
     shared = table.take(rows)
@@ -202,7 +205,17 @@ async def run_feature_owner(
 
     stages.begin("report")
     report = reporting.feature_report(
-        job, digest, party, table, shared, part_of_row, binned, half, heard, channel, stages.seconds
+        job,
+        digest,
+        party,
+        (label_set_size, table.rows),
+        shared,
+        part_of_row,
+        binned,
+        half,
+        heard,
+        channel,
+        stages.seconds,
     )
     _write_json(out / "half.json", {**half.to_json(), "job": digest.hex()})
     return reporting.write(report, job.report.languages, out)
@@ -272,25 +285,10 @@ def _write_scores(path: Path, key: str, table: Table, scores: Floats, part_of_ro
     """The test rows' scores in the order of the file, ids as the file spells them."""
     test = np.flatnonzero(part_of_row == TEST)
     test = test[np.argsort(table.source_rows[test], kind="stable")]
-    lines = [f"{_cell(key)},score"]
-    lines += [f"{_cell(table.raw_ids[i])},{scores[i]!r}" for i in test.tolist()]
-    _write(path, ("\n".join(lines) + "\n").encode())
-
-
-def _cell(text: str) -> str:
-    safe = neutralise(text)
-    return '"' + safe.replace('"', '""') + '"' if any(c in safe for c in ',"\r\n') else safe
+    text = io.StringIO(newline="")
+    write_csv(text, (key, "score"), ((table.raw_ids[i], float(scores[i])) for i in test.tolist()))
+    write_file(path, text.getvalue().encode())
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    _write(path, json.dumps(document, ensure_ascii=False, indent=1).encode())
-
-
-def _write(path: Path, body: bytes) -> None:
-    """Whole or not at all."""
-    aside = path.with_name(path.name + ".part")
-    try:
-        aside.write_bytes(body)
-        os.replace(aside, path)
-    except OSError as error:
-        raise LocalError("disk_error", path=path.name, why=error.strerror or "unknown") from None
+    write_file(path, json.dumps(document, ensure_ascii=False, indent=1).encode())

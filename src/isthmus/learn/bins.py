@@ -6,6 +6,7 @@ are coded by their own frequency (bin 1 the most frequent), rare levels share th
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from isthmus.base.errors import DataError
 
 Bins = NDArray[np.uint8]
 MISSING = 0
+MISSING_WORD = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,20 @@ class NumericBins:
         bins = np.searchsorted(np.asarray(self.cuts), values, side="left") + 1
         return np.where(np.isnan(values), self.missing_bin, bins).astype(np.uint8)
 
-    def words(self, last_left: int) -> str:
-        """The split in words for the owner of the column."""
-        return f"{self.name} <= {self.cuts[last_left - 1]:g}" if last_left <= len(self.cuts) else f"{self.name} is present"
+    def labels(self) -> tuple[str, ...]:
+        """Each bin in words, for the owner of the column; the missing bin first."""
+        if not self.cuts:
+            return (MISSING_WORD, "*")
+        between = [f"({low:g}, {high:g}]" for low, high in itertools.pairwise(self.cuts)]
+        return (MISSING_WORD, f"<= {self.cuts[0]:g}", *between, f"> {self.cuts[-1]:g}")
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": "numeric", "name": self.name, "cuts": list(self.cuts), "missing_bin": self.missing_bin}
+        return {
+            "kind": "numeric",
+            "name": self.name,
+            "cuts": list(self.cuts),
+            "missing_bin": self.missing_bin,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +74,14 @@ class CategoryBins:
     def apply(self, codes: NDArray[np.int32], names: tuple[str, ...]) -> Bins:
         """Bin of each row, `(rows,)`, from the codes of a column and the names of its levels; -1 is missing."""
         where = {name: i for i, group in enumerate(self.levels, start=1) for name in group}
-        table = np.array([where.get(name, self.unseen_bin) for name in names] + [self.missing_bin], dtype=np.uint8)
+        table = np.array(
+            [where.get(name, self.unseen_bin) for name in names] + [self.missing_bin], dtype=np.uint8
+        )
         return table[codes]
 
-    def words(self, last_left: int) -> str:
-        """The split in words for the owner of the column."""
-        return f"{self.name} in {{{', '.join(n for group in self.levels[:last_left] for n in group)}}}"
+    def labels(self) -> tuple[str, ...]:
+        """Each bin in words, for the owner of the column; the missing bin first."""
+        return (MISSING_WORD, *(", ".join(group) for group in self.levels))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -98,6 +110,7 @@ def fit_numeric(name: str, values: NDArray[np.float64], max_bins: int, min_rows:
     cuts: list[float] = []
     sizes: list[int] = []
     held, left, free = 0, len(present), max_bins
+    before = 0.0
     for value, count in zip(distinct.tolist(), counts.tolist(), strict=True):
         target = max(left / free, min_rows)
         if held and held >= min_rows and free > 1 and held + count / 2 > target:
@@ -106,8 +119,7 @@ def fit_numeric(name: str, values: NDArray[np.float64], max_bins: int, min_rows:
             left -= held
             free -= 1
             held = 0
-        held += count
-        before = value
+        held, before = held + count, value
     if held < min_rows and cuts:
         cuts.pop()
         held += sizes.pop()
@@ -133,7 +145,7 @@ def fit_category(
     if len(alone) > max_bins or (len(alone) == max_bins and len(order) > max_bins):
         alone = alone[: max_bins - 1]
     rare = [i for i in order if i not in set(alone)]
-    groups = [(levels[i],) for i in alone]
+    groups: list[tuple[str, ...]] = [(levels[i],) for i in alone]
     sizes = [int(counts[i]) for i in alone]
     if rare:
         names, size = tuple(levels[i] for i in rare), int(counts[rare].sum())
@@ -154,10 +166,14 @@ def bins_from_json(document: dict[str, Any]) -> ColumnBins:
     """Read what `to_json` wrote; DataError(bad_model) for anything else."""
     try:
         if document["kind"] == "numeric":
-            return NumericBins(document["name"], tuple(map(float, document["cuts"])), int(document["missing_bin"]))
+            return NumericBins(
+                document["name"], tuple(map(float, document["cuts"])), int(document["missing_bin"])
+            )
         if document["kind"] == "category":
             groups = tuple(tuple(map(str, group)) for group in document["levels"])
-            return CategoryBins(document["name"], groups, int(document["unseen_bin"]), int(document["missing_bin"]))
+            return CategoryBins(
+                document["name"], groups, int(document["unseen_bin"]), int(document["missing_bin"])
+            )
     except (KeyError, TypeError, ValueError):
         pass
     raise DataError("bad_model", file="model half", why="a column's bins cannot be read")

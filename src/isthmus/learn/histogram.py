@@ -27,7 +27,9 @@ class BinMatrix:
         return sum(self.counts)
 
 
-def histogram(matrix: BinMatrix, slot_of_row: NDArray[np.int32], slots: int, g: NDArray[np.int64], h: NDArray[np.int64]) -> Sums:
+def histogram(
+    matrix: BinMatrix, slot_of_row: NDArray[np.int32], slots: int, g: NDArray[np.int64], h: NDArray[np.int64]
+) -> Sums:
     """Sums of g and h, `(slots, R, 2)`: one slot per open tree node, features side by side; slot -1 takes no part."""
     inside = np.flatnonzero(slot_of_row >= 0)
     slot = slot_of_row[inside].astype(np.int64)

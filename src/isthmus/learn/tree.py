@@ -62,7 +62,11 @@ def goes_left(bins: NDArray[np.uint8], last_left: int, missing_left: bool) -> ND
 
 
 def best_split(
-    sums: list[Sums], counts: list[tuple[int, ...]], open_features: list[NDArray[np.bool_]], q: Quantised, p: BoostedTrees
+    sums: list[Sums],
+    counts: list[tuple[int, ...]],
+    open_features: list[NDArray[np.bool_]],
+    q: Quantised,
+    p: BoostedTrees,
 ) -> Split | None:
     """The split of one tree node with the largest gain, or None.
 
@@ -109,7 +113,8 @@ def leaf_values(leaf_of_row: NDArray[np.int64], leaves: int, g: Floats, h: Float
     inside = leaf_of_row >= 0
     g_sum = np.bincount(leaf_of_row[inside], weights=g[inside], minlength=leaves)
     h_sum = np.bincount(leaf_of_row[inside], weights=h[inside], minlength=leaves)
-    return -p.learning_rate * g_sum / np.maximum(h_sum + p.l2, np.finfo(np.float64).tiny)
+    values: Floats = -p.learning_rate * g_sum / np.maximum(h_sum + p.l2, np.finfo(np.float64).tiny)
+    return values
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ async def align_as_label_owner(
     progress: Progress,
     learns: Literal["both", "receiver"] = "both",
 ) -> tuple[Rows, list[int]]:
-    """Own rows of the shared ids in the common order, `(rows,)`, and the size of the overlap with each feature owner.
+    """Own rows of the shared ids in the common order, `(rows,)`, and the size of each feature owner's set.
 
     Raises PolicyError(overlap_too_small) where all parties share fewer than `min_rows` ids.
     """
@@ -93,7 +93,9 @@ async def align_as_label_owner(
         if learns == "both":
             bits[[partner[row] for row in shared]] = 1
         await channel.send(Shared(np.packbits(bits), learns == "both"))
-    return _in_order(np.array(sorted(shared), dtype=np.int64), ids, digest), [len(partner) for partner in found]
+    return _in_order(np.array(sorted(shared), dtype=np.int64), ids, digest), [
+        partner.points for partner in found
+    ]
 
 
 async def align_as_feature_owner(
@@ -103,8 +105,9 @@ async def align_as_feature_owner(
     min_rows: int,
     progress: Progress,
     learns: Literal["both", "receiver"] = "both",
-) -> Rows | None:
-    """Own rows of the shared ids in the common order, `(rows,)`; None where the receiver alone learns the result."""
+) -> tuple[Rows | None, int]:
+    """Own rows of the shared ids in the common order, `(rows,)`, and the size of the label owner's set; no rows where the
+    receiver alone learns the result."""
     progress.start("align", 2 * len(ids))
     secret = random_scalar()
     theirs = await _exchange_sizes(channel, len(ids))  # 1
@@ -123,11 +126,11 @@ async def align_as_feature_owner(
     if answer.learns != (learns == "both") or len(answer.bits) != (len(ids) + 7) // 8:
         raise PeerError("bad_message", why="the result of the alignment has another form than agreed")
     if learns == "receiver":
-        return None
+        return None, theirs
     rows = np.sort(order[np.unpackbits(answer.bits, count=len(ids)).astype(bool)])
     if len(rows) < min_rows:
         raise PolicyError("overlap_too_small", floor=min_rows)
-    return _in_order(rows, ids, digest)
+    return _in_order(rows, ids, digest), theirs
 
 
 class _Found(dict[int, int]):

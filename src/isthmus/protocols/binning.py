@@ -74,7 +74,9 @@ async def bin_as_label_owner(
     return binned, shapes
 
 
-async def bin_as_feature_owner(channel: Channel, table: Table, binning: Binning, digest: bytes) -> tuple[Binned, BytesPerRow]:
+async def bin_as_feature_owner(
+    channel: Channel, table: Table, binning: Binning, digest: bytes
+) -> tuple[Binned, BytesPerRow]:
     """Own columns, binned, in this job's opaque order, and the part of each row."""
     part_of_row = (await channel.recv(Parts)).part_of_row  # 1
     if len(part_of_row) != table.rows or part_of_row.max(initial=0) > TEST:
@@ -84,7 +86,9 @@ async def bin_as_feature_owner(channel: Channel, table: Table, binning: Binning,
     return binned, part_of_row
 
 
-async def weigh_as_label_owner(engine: LabelSide, label: NDArray[np.float64], shapes: list[tuple[int, ...]]) -> list[list[WoeTable]]:
+async def weigh_as_label_owner(
+    engine: LabelSide, label: NDArray[np.float64], shapes: list[tuple[int, ...]]
+) -> list[list[WoeTable]]:
     """WOE and IV of every opaque feature of each feature owner, from labels 0/1 of the training rows. The feature owner
     answers with `engine.tree()` and `engine.level()`."""
     await engine.tree(label.astype(np.int64), np.ones(len(label), dtype=np.int64))
@@ -95,7 +99,10 @@ async def weigh_as_label_owner(engine: LabelSide, label: NDArray[np.float64], sh
 def weights_of(sums: NDArray[np.int64], counts: tuple[int, ...]) -> list[WoeTable]:
     """WOE and IV of each feature from bads and rows per bin, `(R, 2)`."""
     ends = np.cumsum(counts)
-    return [woe_table(sums[end - count : end, 0], sums[end - count : end, 1]) for end, count in zip(ends, counts, strict=True)]
+    return [
+        woe_table(sums[end - count : end, 0], sums[end - count : end, 1])
+        for end, count in zip(ends, counts, strict=True)
+    ]
 
 
 def bin_table(table: Table, part_of_row: BytesPerRow, binning: Binning, order: bytes | None) -> Binned:
@@ -131,7 +138,9 @@ def bins_of(column: ColumnBins, table: Table, rows: NDArray[np.int64]) -> BytesP
     return column.apply(source.codes[rows], source.levels)
 
 
-def _fit(column: NumericColumn | CategoryColumn, train: NDArray[np.int64], binning: Binning) -> ColumnBins | None:
+def _fit(
+    column: NumericColumn | CategoryColumn, train: NDArray[np.int64], binning: Binning
+) -> ColumnBins | None:
     if isinstance(column, NumericColumn):
         return fit_numeric(column.name, column.values[train], binning.max_bins, binning.min_rows)
     return fit_category(column.name, column.codes[train], column.levels, binning.max_bins, binning.min_rows)

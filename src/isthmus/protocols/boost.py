@@ -126,7 +126,10 @@ class LabelBooster:
         p, n = self.parameters, self.train_rows
         label = self.label[:n]
         half = LabelHalf(
-            p.objective, base_score(p.objective, label), self.binned.columns, [c.partner for c in self.channels]
+            p.objective,
+            base_score(p.objective, label),
+            self.binned.columns,
+            [c.partner for c in self.channels],
         )
         self._asked = [0] * len(self.channels)
         raw = np.full(len(self.label), half.base)
@@ -135,7 +138,13 @@ class LabelBooster:
             rng = self.rng.under(f"tree/{number}")
             g, h = gradients(p.objective, label, raw[:n])
             inside = rng.uniform("rows", n) < p.row_sample
-            q = quantise(np.where(inside, g, 0.0), np.where(inside, h, 0.0), self.crypto.gradient_bits, self.crypto.hessian_bits, rng)
+            q = quantise(
+                np.where(inside, g, 0.0),
+                np.where(inside, h, 0.0),
+                self.crypto.gradient_bits,
+                self.crypto.hessian_bits,
+                rng,
+            )
             alone = not self.channels or number < p.local_trees
             if not alone:
                 await self._tell(TREE)  # 1
@@ -187,17 +196,27 @@ class LabelBooster:
                 node_of_row[rows] = np.where(left, 2 * i + 1, 2 * i + 2)
                 open_nodes += [2 * i + 1, 2 * i + 2]
                 self.log.splits_of_owner[split.owner] = self.log.splits_of_owner.get(split.owner, 0) + 1
-                self.log.gain_of_owner[split.owner] = self.log.gain_of_owner.get(split.owner, 0.0) + split.gain
+                self.log.gain_of_owner[split.owner] = (
+                    self.log.gain_of_owner.get(split.owner, 0.0) + split.gain
+                )
         return tree, node_of_row
 
     async def _sums(
-        self, nodes: list[int], above: dict[int, list[Sums]], sizes: Rows, node_of_row: Rows, q: Quantised, alone: bool
+        self,
+        nodes: list[int],
+        above: dict[int, list[Sums]],
+        sizes: Rows,
+        node_of_row: Rows,
+        q: Quantised,
+        alone: bool,
     ) -> dict[int, list[Sums]]:
         """Sums of each open tree node by owner: the smaller sibling from the engine, the larger by subtraction."""
         asked = sorted({i if i == 0 else _smaller(i, sizes) for i in nodes})
         slot = np.full(2 * max(asked) + 3, -1, dtype=np.int32)
         slot[asked] = np.arange(len(asked), dtype=np.int32)
-        slot_of_row = np.where(node_of_row >= 0, slot[np.minimum(node_of_row, len(slot) - 1)], -1).astype(np.int32)
+        slot_of_row = np.where(node_of_row >= 0, slot[np.minimum(node_of_row, len(slot) - 1)], -1).astype(
+            np.int32
+        )
         own_matrix = BinMatrix(self.binned.matrix.bins[:, : self.train_rows], self.binned.matrix.counts)
         own_work = in_thread(histogram, own_matrix, slot_of_row, len(asked), q.g, q.h)
         if alone:
@@ -210,7 +229,9 @@ class LabelBooster:
         sums = {i: [owner[at] for owner in owners] for at, i in enumerate(asked)}
         for i in nodes:
             if i not in sums:
-                sums[i] = [whole - part for whole, part in zip(above[(i - 1) // 2], sums[_sibling(i)], strict=True)]
+                sums[i] = [
+                    whole - part for whole, part in zip(above[(i - 1) // 2], sums[_sibling(i)], strict=True)
+                ]
         return sums
 
     def _check(self, owners: list[Sums]) -> None:
@@ -262,7 +283,9 @@ class LabelBooster:
         widths = [len(self.binned.matrix.counts), *([] if alone else [len(s) for s in self.shapes])]
         total = sum(widths)
         chosen = np.zeros(total, dtype=bool)
-        chosen[rng.permutation("columns", total)[: max(1, round(self.parameters.column_sample * total))]] = True
+        chosen[rng.permutation("columns", total)[: max(1, round(self.parameters.column_sample * total))]] = (
+            True
+        )
         return list(np.split(chosen, np.cumsum(widths)[:-1]))
 
     def _note_and_stop(self, raw: Floats) -> bool:
@@ -320,7 +343,10 @@ async def boost_as_feature_owner(
             asked = _asked_splits(won, binned, split_reveal)
             half.splits += [split for split, _ in asked]
             if asked:
-                left = [goes_left(binned.matrix.bins[s.column, rows], s.last_left, s.missing_left) for s, rows in asked]
+                left = [
+                    goes_left(binned.matrix.bins[s.column, rows], s.last_left, s.missing_left)
+                    for s, rows in asked
+                ]
                 await channel.send(Sides(np.packbits(np.concatenate(left))))  # 4
         else:
             raise PeerError("bad_message", why="more trees or levels than the job file allows")
@@ -341,7 +367,9 @@ def _asked_splits(won: Won, binned: Binned, split_reveal: str) -> list[tuple[Own
         raise PeerError("bad_message", why="a split names rows that it may not")
     parts = np.split(won.rows.astype(np.int64), np.cumsum(sizes)[:-1]) if count else []
     asked = []
-    for feature, last_left, missing_left, rows in zip(won.features, won.last_left, won.missing_left, parts, strict=True):
+    for feature, last_left, missing_left, rows in zip(
+        won.features, won.last_left, won.missing_left, parts, strict=True
+    ):
         if feature >= len(matrix.counts) or not 0 < last_left < matrix.counts[feature] or missing_left > 1:
             raise PeerError("bad_message", why="a split names a feature or bin that does not exist")
         split = OwnSplit(int(feature), int(last_left), bool(missing_left))

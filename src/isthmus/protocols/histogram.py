@@ -115,8 +115,16 @@ class PaillierLabelSide:
 
     hides_nodes = False
 
-    def __init__(self, channels: Sequence[Channel], key: PrivateKey, rows: int, totals: list[int], widths: Widths) -> None:
-        self._channels, self._key, self._rows, self._totals, self._widths = channels, key, rows, totals, widths
+    def __init__(
+        self, channels: Sequence[Channel], key: PrivateKey, rows: int, totals: list[int], widths: Widths
+    ) -> None:
+        self._channels, self._key, self._rows, self._totals, self._widths = (
+            channels,
+            key,
+            rows,
+            totals,
+            widths,
+        )
         self._ahead: asyncio.Task[None] | None = None
 
     @classmethod
@@ -153,7 +161,9 @@ class PaillierLabelSide:
     async def level(self, slot_of_row: Slots, slots: int) -> list[Sums]:
         for channel in self._channels:  # 3
             await channel.send(Nodes(slots, slot_of_row))
-        return [await self._sums(c, slots, total) for c, total in zip(self._channels, self._totals, strict=True)]
+        return [
+            await self._sums(c, slots, total) for c, total in zip(self._channels, self._totals, strict=True)
+        ]
 
     async def _sums(self, channel: Channel, slots: int, total: int) -> Sums:
         count = slots * total
@@ -183,7 +193,11 @@ class PaillierFeatureSide:
         if public.bits != crypto.paillier_bits:
             raise PeerError("bad_key", why="its length is not the one in the job file")
         widths = Widths.of(matrix.rows, crypto)
-        if (setup.rows, setup.hessian_shift, setup.slot_bits) != (matrix.rows, widths.hessian_shift, widths.slot_bits):
+        if (setup.rows, setup.hessian_shift, setup.slot_bits) != (
+            matrix.rows,
+            widths.hessian_shift,
+            widths.slot_bits,
+        ):
             raise PeerError("bad_message", why="rows or widths differ from what follows from the job file")
         return cls(channel, matrix, public, widths)
 
@@ -200,7 +214,12 @@ class PaillierFeatureSide:
     async def level(self) -> None:
         nodes = await self._channel.recv(Nodes)  # 3
         slots = nodes.slot_of_row
-        if len(slots) != self._matrix.rows or slots.min() < -1 or slots.max() >= nodes.slots or not nodes.slots:
+        if (
+            len(slots) != self._matrix.rows
+            or slots.min() < -1
+            or slots.max() >= nodes.slots
+            or not nodes.slots
+        ):
             raise PeerError("bad_message", why="a row is in a tree node that does not exist")
         packed = await in_thread(self._sum, slots, nodes.slots)
         for start in range(0, len(packed), CHUNK_CIPHERTEXTS):  # 4

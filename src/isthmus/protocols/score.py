@@ -109,7 +109,9 @@ async def _walk(
             break
         moves: list[tuple[int, int, Rows, Bools]] = []
         for owner, channel in enumerate([None, *channels]):
-            mine = [(t, i, node.split, np.flatnonzero(at[t] == i)) for t, i, node in met if node.owner == owner]
+            mine = [
+                (t, i, node.split, np.flatnonzero(at[t] == i)) for t, i, node in met if node.owner == owner
+            ]
             if channel is None:
                 for t, i, number, here in mine:
                     s = half.splits[number]
@@ -135,7 +137,10 @@ async def _ask_partner(
     if len(bits) != (sum(sizes) + 7) // 8:
         raise PeerError("bad_message", why="more or fewer sides came than rows were asked for")
     parts = np.split(np.unpackbits(bits, count=sum(sizes)).astype(bool), np.cumsum(sizes)[:-1])
-    return [(t, i, here, part[here] if column else part) for (t, i, _, here), part in zip(mine, parts, strict=True)]
+    return [
+        (t, i, here, part[here] if column else part)
+        for (t, i, _, here), part in zip(mine, parts, strict=True)
+    ]
 
 
 def _ask(splits: list[int], rows: list[Rows]) -> Ask:

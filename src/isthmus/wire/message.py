@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Annotated, Any, ClassVar, Protocol, Self, get_type_hints
 
 import numpy as np
@@ -142,7 +141,9 @@ class Array:
 
     def write(self, value: Any) -> bytes:
         array = np.ascontiguousarray(value, dtype=self.dtype)
-        if array.ndim != len(self.shape) or any(w is not None and w != g for w, g in zip(self.shape, array.shape, strict=True)):
+        if array.ndim != len(self.shape) or any(
+            w is not None and w != g for w, g in zip(self.shape, array.shape, strict=True)
+        ):
             raise ValueError(f"expected shape {self.shape}, got {array.shape}")
         return struct.pack(f"<{array.ndim}I", *array.shape) + array.tobytes()
 
@@ -154,7 +155,11 @@ class Array:
         for size in shape:
             count *= size
         body = source.take(count * self.dtype.itemsize)
-        return np.frombuffer(body, dtype=self.dtype).reshape(shape).astype(self.dtype.newbyteorder("="), copy=False)
+        return (
+            np.frombuffer(body, dtype=self.dtype)
+            .reshape(shape)
+            .astype(self.dtype.newbyteorder("="), copy=False)
+        )
 
 
 class Sealed:
@@ -181,6 +186,7 @@ class Message:
     """Base of all messages."""
 
     KIND: ClassVar[int]
+    _layout: ClassVar[tuple[tuple[str, Encoding], ...]]
 
     def encode(self) -> bytes:
         parts = [_KIND.pack(self.KIND)]
@@ -201,11 +207,14 @@ class Message:
         return cls(**values)
 
 
-@cache
 def layout(cls: type[Message]) -> tuple[tuple[str, Encoding], ...]:
-    """Name and encoding of each field, in order."""
-    hints = get_type_hints(cls, include_extras=True)
-    return tuple((f.name, hints[f.name].__metadata__[0]) for f in fields(cls))
+    """Name and encoding of each field, in order; worked out once per class."""
+    known: tuple[tuple[str, Encoding], ...] | None = cls.__dict__.get("_layout")
+    if known is None:
+        hints = get_type_hints(cls, include_extras=True)
+        known = tuple((f.name, hints[f.name].__metadata__[0]) for f in fields(cls))
+        cls._layout = known
+    return known
 
 
 @dataclass(frozen=True)
