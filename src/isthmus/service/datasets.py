@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -55,8 +55,9 @@ class Datasets:
             objective=objective,
             duplicates=duplicates,
             **reading,
-            **({"missing": missing} if missing else {}),
         )
+        if missing:
+            options = replace(options, missing=missing)
         sha256, seen = await in_thread(_look, file, options)
         kept = {**reading, "missing": list(missing), "key": key, "as": form, "label": label}
         return self._store.add_dataset(name, str(file), sha256, kept, seen, self._clock.now())

@@ -21,15 +21,8 @@ from isthmus.wire.message import Abort
 from isthmus.wire.stream import StreamLine, open_stream
 
 _PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "XDG_CACHE_HOME",
-    "PYTHONPATH",
-    "NUMBA_CACHE_DIR",
-    "COVERAGE_PROCESS_START",
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH"),
+    *("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "COVERAGE_PROCESS_START"),
 )
 
 
@@ -103,7 +96,8 @@ async def run_worker(
     if error:
         raise error
     if ending.done is None:
-        why = f"signal {-process.returncode}" if process.returncode < 0 else f"exit {process.returncode}"
+        code = process.returncode or 0
+        why = f"signal {-code}" if code < 0 else f"exit {code}"
         raise LocalError("worker_killed", why=why)
     return ending.done
 
