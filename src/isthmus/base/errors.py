@@ -398,6 +398,12 @@ LOCAL: dict[str, Entry] = {
         "Run: isthmus --home {path} serve",
         "请执行：isthmus --home {path} serve",
     ),
+    "port_taken": Entry(
+        "Port {port} cannot be listened on: {why}.",
+        "无法监听端口 {port}：{why}。",
+        "Choose another port in config.yaml, or stop the process that uses it.",
+        "请在 config.yaml 中更换端口，或停止占用它的进程。",
+    ),
     "busy": Entry(
         "Another process uses {path}.",
         "{path} 正被另一进程使用。",

@@ -1,0 +1,59 @@
+"""One running node: its folder, store, link, partners, datasets and jobs, put together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from isthmus.base.clock import Clock, SystemClock
+from isthmus.service.datasets import Datasets
+from isthmus.service.jobs import Jobs
+from isthmus.service.joining import Side
+from isthmus.service.partners import Partners
+from isthmus.store.folder import NodeFolder
+from isthmus.store.sql import SqlStore
+from isthmus.wire.link import Link, certificate_der, server_context
+
+WORKER = (sys.executable, "-m", "isthmus.jobs.worker")
+
+
+class Node:
+    """Reads the folder; `start` listens and dials, `close` ends everything. One event loop owns it."""
+
+    def __init__(
+        self, folder: NodeFolder, clock: Clock | None = None, worker: Sequence[str] = WORKER
+    ) -> None:
+        clock = clock or SystemClock()
+        self.folder = folder
+        self.config = folder.config()
+        folder.check_modes()
+        key = folder.party_key()
+        direct = self.config.mode == "direct"
+        certificate = certificate_der(folder.certificate.read_bytes()) if direct else None
+        own = Side(self.config.party, key.public, self.config.address if direct else None, certificate)
+        self.store = SqlStore(folder.database)
+        self.link = Link(key, self.config.party, clock, join=self._join)
+        self.datasets = Datasets(self.store, [Path(data) for data in self.config.data], clock)
+        self.jobs = Jobs(
+            self.config.party, key, self.store, self.datasets, self.link, clock, folder.job, worker
+        )
+        self.partners = Partners(self.store, own, key, self.link, clock, self.jobs.talk_to)
+        self.link_port: int | None = None
+
+    async def start(self) -> None:
+        if self.config.listen:
+            host, _, port = self.config.listen.rpartition(":")
+            context = server_context(str(self.folder.certificate), str(self.folder.tls_key))
+            self.link_port = await self.link.listen(host.strip("[]"), int(port), context)
+        self.partners.begin()
+        self.jobs.begin()
+        await self.link.start()
+
+    async def close(self) -> None:
+        await self.jobs.close()
+        await self.link.close()
+        self.store.close()
+
+    async def _join(self, body: bytes, caller: str) -> bytes:
+        return await self.partners.join(body, caller)
