@@ -27,6 +27,7 @@ import importlib
 import math
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn, SupportsIndex, final
 
@@ -46,8 +47,11 @@ except ImportError:
 MINIMUM_BITS = 2048
 ALLOWED_BITS = tuple(range(MINIMUM_BITS, 4097, 256))
 _TABLE_BYTES = 64 * 2**20
+_EXPECTED = 8  # a table is made for so many times the first batch, and anew once a batch is larger than that
 _CHUNK = 1024
-_Blinding = tuple[int, int]  # low and high of one hs^r
+_Pair = tuple[int, int]  # low and high of one number
+_Cell = tuple[int, int, int]  # low, high and sum of slopes
+_CELL_COST = 1.5  # merging two cells against adding one row
 
 
 def encryption_bits(bits: int) -> int:
@@ -99,22 +103,28 @@ class Ciphertexts:
         """All parts (at least one, of one key) one after the other."""
         if len({part._n for part in parts}) != 1:
             raise ValueError("ciphertexts of one key can be joined")
-        low = np.concatenate([part._low for part in parts])
-        return Ciphertexts(parts[0]._n, low, np.concatenate([part._high for part in parts]))
+        slopes = [part._slope for part in parts if part._slope is not None]
+        return Ciphertexts(
+            parts[0]._n,
+            np.concatenate([part._low for part in parts]),
+            np.concatenate([part._high for part in parts]),
+            np.concatenate(slopes) if len(slopes) == len(parts) else None,
+        )
 
 
 @final
 class PublicKey:
     """What encrypts nothing by itself but adds and seals: the modulus `n`, and `hs` which follows from it."""
 
-    __slots__ = ("_hs", "_pool", "_powers", "bits", "n")
+    __slots__ = ("_expected", "_hs", "_pool", "_powers", "bits", "n")
 
     def __init__(self, n: int) -> None:
         self.n = n
         self.bits = n.bit_length()
         self._hs: int | None = None
         self._powers: _Powers | None = None
-        self._pool: list[OneTime[_Blinding]] = []
+        self._expected = 0
+        self._pool: list[OneTime[_Pair]] = []
 
     @property
     def hs(self) -> int:
@@ -184,20 +194,27 @@ class PublicKey:
         """Make blinding for `count` later seals ahead, in idle time; each is used once, in this process."""
         self._pool.extend(OneTime(blinding) for blinding in self._make(count))
 
-    def _make(self, count: int) -> list[_Blinding]:
-        self._powers = _powers_for(self._powers, count, self.n, self.hs, self.bits + 64, _TABLE_BYTES)
-        return self._powers.draw(count)
+    def _make(self, count: int) -> list[_Pair]:
+        if not count:
+            return []
+        if self._powers is None or count > self._expected:
+            self._expected = _EXPECTED * count
+            shape = _best_shape(self.bits + 64, self._expected, _TABLE_BYTES // _entry_bytes(self.bits))
+            if self._powers is None or self._powers.shape != shape:
+                self._powers = _Powers(self.n, self.hs, shape)
+        powers = self._powers
+        return [powers.raise_to(powers.shape.digits()) for _ in range(count)]
 
-    def _blindings(self, count: int) -> list[_Blinding]:
+    def _blindings(self, count: int) -> list[_Pair]:
         ready = _take(self._pool, count)
-        return ready + self._make(count - len(ready)) if count > len(ready) else ready
+        return ready + self._make(count - len(ready))
 
 
 @final
 class PrivateKey:
     """A key pair of one job. It lives in memory only: no repr of secrets, no copy, no serialiser."""
 
-    __slots__ = ("_big_p", "_big_q", "_lift", "_p", "_pool", "_powers", "_q", "_side_p", "_side_q", "public")
+    __slots__ = ("_expected", "_lift", "_p", "_pool", "_powers", "_q", "_side_p", "_side_q", "public")
 
     def __init__(self, p: int, q: int) -> None:
         """From two primes that are 3 mod 4; ConfigError `out_of_bounds` below the floor."""
@@ -211,7 +228,8 @@ class PrivateKey:
         self._side_p = _Side(p, q)
         self._side_q = _Side(q, p)
         self._powers: tuple[_Powers, _Powers] | None = None
-        self._pool: list[OneTime[_Blinding]] = []
+        self._expected = 0
+        self._pool: list[OneTime[_Pair]] = []
 
     @staticmethod
     def generate(bits: int) -> PrivateKey:
@@ -282,24 +300,25 @@ class PrivateKey:
                 raise PeerError("bad_ciphertext", why="a packed answer is longer than its slots")
         return values
 
-    def _make(self, count: int) -> list[_Blinding]:
+    def _make(self, count: int) -> list[_Pair]:
         if not count:
             return []
         key = self.public
-        bits = encryption_bits(key.bits)
-        of_p, of_q = self._powers or (None, None)
-        of_p = _powers_for(of_p, count, int(self._p), key.hs, bits, _TABLE_BYTES // 2)
-        of_q = _powers_for(of_q, count, int(self._q), key.hs, bits, _TABLE_BYTES // 2)
-        self._powers = (of_p, of_q)
+        if self._powers is None or count > self._expected:
+            self._expected = _EXPECTED * count
+            most = _TABLE_BYTES // (2 * _entry_bytes(key.bits // 2))
+            shape = _best_shape(encryption_bits(key.bits), self._expected, most)
+            if self._powers is None or self._powers[0].shape != shape:
+                self._powers = (_Powers(self._p, key.hs, shape), _Powers(self._q, key.hs, shape))
+        of_p, of_q = self._powers
         n, p, q = _big(key.n), self._p, self._q
         square_p, square_q = p * p, q * q
-        made: list[_Blinding] = []
+        made: list[_Pair] = []
         for _ in range(count):
-            exponent = secrets.randbits(bits)
-            p_low, p_high = of_p.raise_to(exponent)
-            q_low, q_high = of_q.raise_to(exponent)
-            p_part = p_low + p * p_high
-            high, low = divmod(p_part + square_p * ((q_low + q * q_high - p_part) * self._lift % square_q), n)
+            digits = of_p.shape.digits()
+            p_part = _value(of_p.raise_to(digits), p)
+            q_part = _value(of_q.raise_to(digits), q)
+            high, low = divmod(p_part + square_p * ((q_part - p_part) * self._lift % square_q), n)
             made.append((low, high))
         return made
 
@@ -310,8 +329,6 @@ def open_sealed(public_key: PublicKey, sealed: SealedCiphertexts) -> Ciphertexts
     numbers = _from_wire(public_key, sealed)
     pairs = [divmod(number, n) for number in numbers]
     low = [pair[1] for pair in pairs]
-    if any(value == 1 or value == n - 1 for value in low):
-        raise PeerError("bad_ciphertext", why="it carries no randomness")
     slope = [pair[0] * inverse % n for pair, inverse in zip(pairs, _inverses(low, n), strict=True)]
     return Ciphertexts(public_key.n, _objects(low), _objects([pair[0] for pair in pairs]), _objects(slope))
 
@@ -352,11 +369,13 @@ def sum_into_bins(
     chosen = bins[rows].astype(np.int64)
     if len(rows) and bool(((chosen < 0) | (chosen >= np.asarray(bin_counts))).any()):
         raise ValueError("a bin lies outside its count")
-    sums: list[Ciphertexts | None] = [None] * len(bin_counts)
-    for feature, count in enumerate(bin_counts):
-        cells = _cells(low, slope, chosen[:, feature], count, n)
-        sums[feature] = _from_pairs(public_key, [(r, (h + r * (s % n)) % n) for r, h, s in cells])
-    return [total for total in sums if total is not None]
+    sums: dict[int, list[_Cell]] = {}
+    for group in _groups(bin_counts, len(rows)):
+        sums.update(_sum_group(low, slope, chosen, group, bin_counts, n))
+    return [
+        _from_pairs(public_key, [(r, (h + r * (s % n)) % n) for r, h, s in sums[feature]])
+        for feature in range(len(bin_counts))
+    ]
 
 
 def pack(public_key: PublicKey, ciphertexts: Ciphertexts, slot_bits: int) -> Ciphertexts:
@@ -366,7 +385,7 @@ def pack(public_key: PublicKey, ciphertexts: Ciphertexts, slot_bits: int) -> Cip
     """
     n = _same_key(public_key, ciphertexts)
     slots = slots_per_ciphertext(public_key.bits, slot_bits)
-    packed: list[tuple[int, int]] = []
+    packed: list[_Pair] = []
     for start in range(0, len(ciphertexts), slots):
         group = list(
             zip(
@@ -397,7 +416,7 @@ def _objects(values: Sequence[int]) -> NDArray[np.object_]:
     return array
 
 
-def _from_pairs(public_key: PublicKey, pairs: Sequence[tuple[int, int]]) -> Ciphertexts:
+def _from_pairs(public_key: PublicKey, pairs: Sequence[_Pair]) -> Ciphertexts:
     return Ciphertexts(
         public_key.n, _objects([pair[0] for pair in pairs]), _objects([pair[1] for pair in pairs])
     )
@@ -409,26 +428,23 @@ def _same_key(public_key: PublicKey, *parts: Ciphertexts) -> int:
     return _big(public_key.n)
 
 
-def _value(pair: tuple[int, int], m: int) -> int:
+def _value(pair: _Pair, m: int) -> int:
     return pair[0] + m * pair[1]
 
 
-def _times(low: int, high: int, other_low: int, other_high: int, m: int) -> tuple[int, int]:
+def _times(low: int, high: int, other_low: int, other_high: int, m: int) -> _Pair:
     carry, product = divmod(low * other_low, m)
     return product, (low * other_high + high * other_low + carry) % m
 
 
-def _product(factors: Sequence[int], m: int) -> tuple[int, int]:
-    """Low and high of the product modulo m^2 of numbers below m. Pairs first: a pair costs one reduction, not two."""
-    low, high = 1, 0
-    count = len(factors)
-    start = count % 2
+def _product(factors: Sequence[int], m: int, low: int = 1, high: int = 0) -> _Pair:
+    """Low and high modulo m^2 of low + m high times numbers below m. By pairs: a pair costs one reduction, not two."""
+    start = len(factors) % 2
     if start:
-        low = factors[0]
-    if count > start and not start:
-        high, low = divmod(factors[0] * factors[1], m)
-        start = 2
-    for place in range(start, count, 2):
+        carry, product = divmod(low * factors[0], m)
+        high = (high * factors[0] + carry) % m
+        low = product
+    for place in range(start, len(factors), 2):
         other_high, other_low = divmod(factors[place] * factors[place + 1], m)
         carry, product = divmod(low * other_low, m)
         high = (low * other_high + high * other_low + carry) % m
@@ -465,14 +481,66 @@ def _slopes(ciphertexts: Ciphertexts, n: int) -> NDArray[np.object_]:
     return ciphertexts._slope
 
 
+def _groups(bin_counts: Sequence[int], rows: int) -> list[list[int]]:
+    """Features that are summed together: first the rows into joint cells, then the cells into the bins of each feature.
+
+    With f features and c cells that costs rows + f c products instead of f rows.
+    """
+    groups: list[list[int]] = []
+    group: list[int] = []
+    cells = 1
+    for feature in sorted(range(len(bin_counts)), key=lambda place: bin_counts[place]):
+        more = cells * bin_counts[feature]
+        size = len(group)
+        joint = size + 1
+        cost_now = (rows + (_CELL_COST * size * cells if size > 1 else 0)) / max(size, 1)
+        if size and (rows + _CELL_COST * joint * more) / joint < cost_now:
+            group.append(feature)
+            cells = more
+        else:
+            group = [feature]
+            groups.append(group)
+            cells = bin_counts[feature]
+    return groups
+
+
+def _sum_group(
+    low: NDArray[np.object_],
+    slope: NDArray[np.object_],
+    bins: NDArray[np.int64],
+    group: list[int],
+    bin_counts: Sequence[int],
+    n: int,
+) -> dict[int, list[_Cell]]:
+    """Cells `(bin_counts[feature],)` of each feature of the group."""
+    shape = [bin_counts[feature] for feature in group]
+    joint = np.zeros(len(low), dtype=np.int64)
+    for feature, size in zip(group, shape, strict=True):
+        joint = joint * size + bins[:, feature]
+    cells = _cells(low, slope, joint, math.prod(shape), n)
+    if len(group) == 1:
+        return {group[0]: cells}
+    occupied = np.unique(joint)
+    places = np.unravel_index(occupied, shape)
+    sums: dict[int, list[_Cell]] = {}
+    for feature, size, place in zip(group, shape, places, strict=True):
+        totals: list[_Cell] = [(1, 0, 0)] * size
+        for target, cell in zip(place.tolist(), occupied.tolist(), strict=True):
+            r, h, s = cells[cell]
+            total = totals[target]
+            totals[target] = (*_times(total[0], total[1], r, h, n), total[2] + s)
+        sums[feature] = totals
+    return sums
+
+
 def _cells(
     low: NDArray[np.object_], slope: NDArray[np.object_], cells: NDArray[np.int64], count: int, n: int
-) -> list[tuple[int, int, int]]:
+) -> list[_Cell]:
     """Low, high and sum of slopes of each cell, `(count,)`."""
     order = np.argsort(cells, kind="stable")
     ends = np.cumsum(np.bincount(cells, minlength=count)).tolist()
     low_sorted, slope_sorted = low[order].tolist(), slope[order].tolist()
-    sums: list[tuple[int, int, int]] = []
+    sums: list[_Cell] = []
     start = 0
     for end in ends:
         sums.append((*_product(low_sorted[start:end], n), sum(slope_sorted[start:end])))
@@ -480,88 +548,108 @@ def _cells(
     return sums
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A comb: exponents of `teeth * columns` bits, `columns` = `blocks * steps`; a table of 2^teeth for each block."""
+
+    teeth: int
+    blocks: int
+    steps: int
+
+    def digits(self) -> list[list[int]]:
+        """A fresh exponent as `(steps, blocks)` digits of `teeth` bits, from the operating system."""
+        teeth, mask = self.teeth, (1 << self.teeth) - 1
+        pool = secrets.randbits(teeth * self.blocks * self.steps)
+        return [
+            [pool >> teeth * (step * self.blocks + block) & mask for block in range(self.blocks)]
+            for step in range(self.steps)
+        ]
+
+
+def _best_shape(bits: int, expected: int, entries: int) -> _Shape:
+    """The comb whose table and `expected` powers cost least, with at most so many table entries."""
+    best, best_cost = _Shape(1, 1, bits), math.inf
+    for teeth in range(1, 17):
+        for steps in range(1, -(-bits // teeth) + 1):
+            blocks = -(-bits // (teeth * steps))
+            size = blocks << teeth
+            cost = 1.6 * size + expected * (blocks * steps + 1.1 * steps)
+            if cost < best_cost and size <= entries:
+                best, best_cost = _Shape(teeth, blocks, steps), cost
+    return best
+
+
 class _Powers:
-    """Powers of one base modulo m^2 from a table of windows of `window` bits."""
+    """Powers of one base modulo m^2 by a comb (Lim, Lee, CRYPTO 1994): product over steps t, blocks k and teeth i.
 
-    __slots__ = ("_m", "_slope", "_table", "bits", "expected", "window")
+    Digit (t, k) stands for the bits at i * columns + k * steps + t of the exponent.
+    """
 
-    def __init__(self, m: int, base: int, bits: int, window: int, expected: int) -> None:
-        self.bits = bits
-        self.window = window
-        self.expected = expected
+    __slots__ = ("_low", "_m", "_slope", "shape")
+
+    def __init__(self, m: int, base: int, shape: _Shape) -> None:
+        self.shape = shape
         self._m = m = _big(m)
-        self._table: list[list[int]] = []
+        square = m * m
+        columns = shape.blocks * shape.steps
+        teeth = [_big(base) % square]
+        for _ in range(shape.teeth - 1):
+            teeth.append(pow(teeth[-1], 1 << columns, square))
+        self._low: list[list[int]] = []
         self._slope: list[list[int]] = []
-        base = _big(base) % (m * m)
-        for _ in range(-(-bits // window)):
-            base_high, base_low = divmod(base, m)
-            base_inverse = pow(base_low, -1, m)
-            base_slope = base_high * base_inverse % m
-            low, inverse, slope = _big(1), _big(1), _big(0)
-            lows, slopes = [low], [slope]
-            for _ in range((1 << window) - 1):
-                carry, low = divmod(low * base_low, m)
-                inverse = inverse * base_inverse % m
-                slope = (slope + base_slope + carry * inverse) % m
-                lows.append(low)
-                slopes.append(slope)
-            self._table.append(lows)
+        for _ in range(shape.blocks):
+            lows, inverses, slopes = [_big(1)], [_big(1)], [_big(0)]
+            for tooth in teeth:
+                tooth_high, tooth_low = divmod(tooth, m)
+                tooth_inverse = pow(tooth_low, -1, m)
+                tooth_slope = tooth_high * tooth_inverse % m
+                for place in range(len(lows)):
+                    carry, low = divmod(lows[place] * tooth_low, m)
+                    inverse = inverses[place] * tooth_inverse % m
+                    lows.append(low)
+                    inverses.append(inverse)
+                    slopes.append((slopes[place] + tooth_slope + carry * inverse) % m)
+            self._low.append(lows)
             self._slope.append(slopes)
-            base = pow(base, 1 << window, m * m)
+            teeth = [pow(tooth, 1 << shape.steps, square) for tooth in teeth]
 
-    def raise_to(self, exponent: int) -> tuple[int, int]:
-        """Low and high of base^exponent."""
-        m, window, mask = self._m, self.window, (1 << self.window) - 1
-        factors: list[int] = []
-        total = 0
-        for lows, slopes in zip(self._table, self._slope, strict=True):
-            digit = exponent & mask
-            exponent >>= window
-            factors.append(lows[digit])
-            total += slopes[digit]
-        low, high = _product(factors, m)
+    def raise_to(self, digits: list[list[int]]) -> _Pair:
+        """Low and high of the base to the exponent with these digits, `(steps, blocks)`."""
+        m = self._m
+        low, high, total = _big(1), _big(0), _big(0)
+        for step, row in enumerate(reversed(digits)):
+            if step:
+                carry, product = divmod(low * low, m)
+                high = (2 * low * high + carry) % m
+                low = product
+            factors = [lows[digit] for lows, digit in zip(self._low, row, strict=True)]
+            total = 2 * total + sum(slopes[digit] for slopes, digit in zip(self._slope, row, strict=True))
+            low, high = _product(factors, m, low, high)
         return low, (high + low * (total % m)) % m
-
-    def draw(self, count: int) -> list[_Blinding]:
-        """Powers with `count` fresh exponents of the operating system."""
-        return [self.raise_to(secrets.randbits(self.bits)) for _ in range(count)]
-
-
-def _powers_for(
-    present: _Powers | None, count: int, m: int, base: int, bits: int, most_bytes: int
-) -> _Powers:
-    """A table whose making and use cost least for the draws expected; a larger one once many more come."""
-    if present is not None and count <= 8 * present.expected:
-        return present
-    expected = max(8 * count, 256)
-    entry_bytes = 2 * (m.bit_length() // 7 + 40)
-    best, best_cost = 1, math.inf
-    for window in range(1, 17):
-        windows = -(-bits // window)
-        entries = windows << window
-        cost = 1.5 * entries + expected * windows
-        if cost < best_cost and entries * entry_bytes <= most_bytes:
-            best, best_cost = window, cost
-    return (
-        present if present is not None and present.window == best else _Powers(m, base, bits, best, expected)
-    )
 
 
 class _Side:
     """Decryption modulo one factor p of n = p q: c^(p-1) = 1 + p (-q m) mod p^2."""
 
-    __slots__ = ("_factor", "_p", "_square", "inverse")
+    __slots__ = ("_blind", "_factor", "_p", "_square", "inverse")
 
     def __init__(self, p: int, q: int) -> None:
         self._p = _big(p)
         self._square = self._p * self._p
         self._factor = _big(pow(-q, -1, p))
         self.inverse = _big(pow(q, -1, p))
+        # A p-th power modulo p^2 is a zero: multiplied in, and squared after each use, it hides what is raised (T30).
+        self._blind = pow(_big(secrets.randbelow(p - 2) + 2), self._p, self._square)
+
+    def _blinded(self, number: int) -> _Pair:
+        blind = self._blind
+        self._blind = blind * blind % self._square
+        return divmod(number * blind % self._square, self._p)
 
     def plaintexts(self, numbers: Sequence[int]) -> list[int]:
         """Plaintexts modulo p. With c = low (1 + p slope), c^(p-1) = low^(p-1) (1 - p slope)."""
         p, square = self._p, self._square
-        pairs = [divmod(number % square, p) for number in numbers]
+        pairs = [self._blinded(number) for number in numbers]
         inverses = _inverses([low for _, low in pairs], p)
         return [
             ((_secret_power(low, p - 1, square) - 1) // p - high * inverse) * self._factor % p
@@ -573,7 +661,12 @@ def _secret_power(base: int, exponent: int, modulus: int) -> int:
     return pow(base, exponent, modulus) if _gmpy2 is None else _gmpy2.powmod_sec(base, exponent, modulus)
 
 
-def _take(pool: list[OneTime[_Blinding]], count: int) -> list[_Blinding]:
+def _entry_bytes(bits: int) -> int:
+    """Memory of one table entry modulo a number of `bits` bits: two integers and their places."""
+    return 2 * (bits // 7 + 40)
+
+
+def _take(pool: list[OneTime[_Pair]], count: int) -> list[_Pair]:
     return [pool.pop().take() for _ in range(min(count, len(pool)))]
 
 
@@ -592,9 +685,12 @@ def _from_wire(public_key: PublicKey, sealed: SealedCiphertexts) -> list[int]:
     if rows.shape[1] != public_key.width:
         raise PeerError("bad_ciphertext", why=f"{rows.shape[1]} bytes instead of {public_key.width}")
     numbers = [_big(int.from_bytes(row.tobytes(), "little")) for row in rows]
-    top = public_key.n * public_key.n
+    n = _big(public_key.n)
+    top = n * n
     if any(not 0 < number < top for number in numbers):
         raise PeerError("bad_ciphertext", why="it is out of range")
+    if any(number % n in (1, n - 1) for number in numbers):
+        raise PeerError("bad_ciphertext", why="it carries no randomness")
     return numbers
 
 

@@ -209,11 +209,11 @@ def bar_chart(
 def ranking(title: str, rows: Sequence[RankRow], label_width: int = 170) -> str:
     """Horizontal bars from the longest down, label at the left and figure at the end of the bar."""
     longest = max((row.value for row in rows), default=0.0) or 1.0
-    space = WIDTH - label_width - 64
+    space = WIDTH - label_width - 88
     parts = []
     for place, row in enumerate(rows):
         top = place * ROW + 4
-        label = row.label if len(row.label) <= label_width // 8 else row.label[: label_width // 8 - 1] + "…"
+        label = row.label if len(row.label) <= label_width // 9 else row.label[: label_width // 9 - 1] + "…"
         parts.append(_text(label_width - 8, top + 15, label, "tick", "end"))
         length = row.value / longest * space
         parts.append(_rect(label_width, top + 2, max(length, 1), ROW - 10, f"bar {row.style}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isthmus.learn.metrics import Evaluation, GainInterval, RegressionEvaluation
 from isthmus.report.model import SMALL_TEST_ROWS, Language, Metrics, Report, said
+from isthmus.report.numbers import change
 
 
 def notes(report: Report, language: Language) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ def _interval(gain: GainInterval | None, unit: str, language: Language) -> str:
             if en
             else "本次未计算置信区间，因此无法判断该差异是否由抽样波动造成。"
         )
-    low, high = f"{gain.low:+.4f}", f"{gain.high:+.4f}"
+    low, high = change(gain.low), change(gain.high)
     if gain.low > 0:
         return (
             f"The 95 % interval of the gain runs from {low} to {high} {unit}; it lies above zero, so the gain is shown."
@@ -74,14 +75,14 @@ def _binary(
     report: Report, metrics: Metrics, alone: Evaluation, joint: Evaluation, language: Language
 ) -> tuple[str, str, str]:
     en = language == "en"
-    change = joint.auc - alone.auc
+    difference = change(joint.auc - alone.auc)
     owner = report.parties.label
     first = (
         f"On the same {joint.rows:,} test rows the joint model reaches an AUC of {joint.auc:.4f}, "
-        f"{owner} alone {alone.auc:.4f}: a difference of {change:+.4f}."
+        f"{owner} alone {alone.auc:.4f}: a difference of {difference}."
         if en
         else f"在相同的 {joint.rows:,} 行测试样本上，联合模型的 AUC 为 {joint.auc:.4f}，"
-        f"{owner} 单方模型为 {alone.auc:.4f}，相差 {change:+.4f}。"
+        f"{owner} 单方模型为 {alone.auc:.4f}，相差 {difference}。"
     )
     third = (
         f"The riskiest 10 % of cases hold {joint.worst_tenth_capture:.1%} of all bad cases by the joint score "
@@ -104,12 +105,13 @@ def _regression(
 ) -> tuple[str, str, str]:
     en = language == "en"
     owner = report.parties.label
+    difference = change(alone.rmse - joint.rmse)
     first = (
         f"On the same {joint.rows:,} test rows the joint model errs by an RMSE of {joint.rmse:.4f}, "
-        f"{owner} alone by {alone.rmse:.4f}: {alone.rmse - joint.rmse:+.4f} saved."
+        f"{owner} alone by {alone.rmse:.4f}: {difference} saved."
         if en
         else f"在相同的 {joint.rows:,} 行测试样本上，联合模型的 RMSE 为 {joint.rmse:.4f}，"
-        f"{owner} 单方模型为 {alone.rmse:.4f}，误差减少 {alone.rmse - joint.rmse:+.4f}。"
+        f"{owner} 单方模型为 {alone.rmse:.4f}，误差减少 {difference}。"
     )
     third = (
         f"The mean absolute error is {joint.mae:.4f} with the joint model, {alone.mae:.4f} alone"

@@ -1,0 +1,218 @@
+"""Speaks to one node over its HTTP interface. Errors of the node are raised here as the same errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypedDict
+from urllib.parse import quote
+
+import httpx
+
+from isthmus.base.errors import CLASSES, IsthmusError, LocalError
+from isthmus.store.folder import NodeFolder
+from isthmus.store.records import ENDED
+
+
+class PartnerView(TypedDict):
+    """One partner as the node shows it."""
+
+    name: str
+    key: str
+    address: str | None
+    words: list[str]
+    confirmed: bool
+    joined_at: str
+    connected: bool
+    since: str | None
+    problem: dict[str, Any] | None
+
+
+class AcceptedView(PartnerView):
+    """A partner just joined; `reply` is a line to carry back where the inviter does not listen."""
+
+    reply: str | None
+
+
+class DatasetView(TypedDict, total=False):
+    """One version of a dataset; `profile` only where one dataset is shown."""
+
+    dataset: str
+    path: str
+    sha256: str
+    rows: int
+    columns: int
+    key: str
+    label: str | None
+    encoding: str
+    added_at: str
+    profile: list[dict[str, Any]]
+
+
+class JobView(TypedDict):
+    """One job as this node knows it."""
+
+    id: str
+    name: str
+    state: str
+    role: str
+    label_owner: str
+    number: int
+    digest: str
+    created_at: str
+    changed_at: str
+    parties: list[dict[str, Any]]
+    progress: dict[str, Any] | None
+    error: dict[str, Any] | None
+    result: dict[str, Any] | None
+    folder: str
+
+
+class PlanView(TypedDict):
+    """What a job will do."""
+
+    digest: str
+    resolved: dict[str, Any]
+    stages: list[dict[str, str]]
+    leaks: list[dict[str, str]]
+    messages: list[str]
+    own_columns: list[str] | None
+
+
+class Client:
+    """One node, found through its folder. Close it, or use it in a `with`."""
+
+    def __init__(self, folder: NodeFolder, language: str = "en") -> None:
+        control = folder.control()
+        self._home = str(folder.home)
+        self._http = httpx.Client(
+            base_url=f"http://127.0.0.1:{control.port}/api/v1",
+            headers={"Authorization": f"Bearer {control.token}", "Accept-Language": language},
+            timeout=httpx.Timeout(600, connect=5),
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def node(self) -> dict[str, Any]:
+        return dict(self._call("GET", "/node"))
+
+    def doctor(self, partner: str | None = None) -> list[dict[str, str]]:
+        return list(self._call("GET", "/node/doctor", query={"partner": partner} if partner else {}))
+
+    def partners(self) -> list[PartnerView]:
+        return list(self._call("GET", "/partners"))
+
+    def invite(self) -> str:
+        return str(self._call("POST", "/partners/invite")["line"])
+
+    def accept_partner(self, line: str) -> AcceptedView:
+        accepted: AcceptedView = self._call("POST", "/partners/accept", {"line": line})
+        return accepted
+
+    def confirm_partner(self, name: str, words: list[str]) -> PartnerView:
+        confirmed: PartnerView = self._call("POST", f"/partners/{quote(name, '')}/confirm", {"words": words})
+        return confirmed
+
+    def datasets(self) -> list[DatasetView]:
+        return list(self._call("GET", "/datasets"))
+
+    def dataset(self, title: str) -> DatasetView:
+        dataset: DatasetView = self._call("GET", f"/datasets/{quote(title, '')}")
+        return dataset
+
+    def add_dataset(self, name: str, path: str, key: str, **options: Any) -> DatasetView:
+        body = {"name": name, "path": path, "key": key, **options}
+        dataset: DatasetView = self._call("POST", "/datasets", body)
+        return dataset
+
+    def jobs(self, limit: int = 50) -> list[JobView]:
+        return list(self._call("GET", "/jobs", query={"limit": str(limit)}))
+
+    def job(self, job_id: str) -> JobView:
+        job: JobView = self._call("GET", f"/jobs/{quote(job_id, '')}")
+        return job
+
+    def events(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
+        return list(self._call("GET", f"/jobs/{quote(job_id, '')}/events", query={"after": str(after)}))
+
+    def plan(self, document: str) -> PlanView:
+        plan: PlanView = self._call("POST", "/jobs/plan", {"document": document})
+        return plan
+
+    def plan_of(self, job_id: str) -> PlanView:
+        plan: PlanView = self._call("GET", f"/jobs/{quote(job_id, '')}/plan")
+        return plan
+
+    def propose(self, document: str, test_ids_path: str | None = None) -> JobView:
+        body = {"document": document, "test_ids_path": test_ids_path}
+        job: JobView = self._call("POST", "/jobs", body)
+        return job
+
+    def accept_job(self, job_id: str) -> JobView:
+        job: JobView = self._call("POST", f"/jobs/{quote(job_id, '')}/accept")
+        return job
+
+    def refuse_job(self, job_id: str) -> JobView:
+        job: JobView = self._call("POST", f"/jobs/{quote(job_id, '')}/refuse")
+        return job
+
+    def follow(self, job_id: str, wait: Callable[[], None], on_change: Callable[[JobView], None]) -> JobView:
+        """Asks again after every `wait` until the job has ended; `on_change` sees each answer that is new."""
+        seen: JobView | None = None
+        while True:
+            job = self.job(job_id)
+            if job != seen:
+                on_change(job)
+                seen = job
+            if job["state"] in ENDED:
+                return job
+            wait()
+
+    def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, str] | None = None
+    ) -> Any:
+        try:
+            answer = self._http.request(method, path, json=body, params=query)
+        except httpx.TransportError:
+            raise LocalError("not_running", path=self._home) from None
+        if answer.is_success:
+            return answer.json()
+        raise problem_of(answer)
+
+
+class RemoteError(IsthmusError):
+    """An error of the node, in the words that it chose."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        super(IsthmusError, self).__init__(f"{body['code']}: {body['detail']}")
+        self.code = str(body["code"])
+        self.fields = dict(body.get("fields") or {})
+        self.body = body
+
+    def sentence(self, language: str) -> str:
+        return str(self.body["detail"])
+
+    def hint(self, language: str) -> str:
+        return str(self.body["hint"])
+
+
+def problem_of(answer: httpx.Response) -> IsthmusError:
+    """The error that a problem document tells of: its own class, code and words."""
+    if answer.headers.get("content-type", "").startswith("application/problem+json"):
+        body = answer.json()
+        for cls in CLASSES:
+            if cls.__name__ == body.get("class"):
+                kind = type(cls.__name__, (RemoteError, cls), {})
+                error: IsthmusError = kind(body)
+                return error
+    return LocalError("bug", why=f"HTTP {answer.status_code}")
