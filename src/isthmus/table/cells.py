@@ -25,10 +25,11 @@ _NUMBER_WORD = r"^[+-]?(?i:inf|infinity|nan)$"
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """One column of a file, row by row. Text: `words`; typed Parquet numbers: none until somebody asks for text.
+    """One column of a file, row by row.
 
-    numbers: float64, NaN where the cell is no number. like: the cell is written as a number (also Inf, 1e400).
-    missing: nothing is there. All of shape (rows,).
+    Text has `words`, an Arrow array, and `codes` into it; typed Parquet numbers have the Arrow array itself and no
+    codes until somebody asks for text. numbers: float64, NaN where the cell is no number. like: the cell is written
+    as a number (also Inf, 1e400). missing: nothing is there. All of shape (rows,).
     """
 
     name: str
@@ -36,7 +37,7 @@ class Cells:
     like: NDArray[np.bool_]
     missing: NDArray[np.bool_]
     codes: NDArray[np.int32]
-    words: tuple[str, ...] | Any
+    words: Any
 
     @property
     def not_finite(self) -> NDArray[np.bool_]:

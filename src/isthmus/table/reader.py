@@ -21,7 +21,7 @@ from isthmus.base.errors import ConfigError, DataError
 from isthmus.base.progress import Progress
 from isthmus.table.cells import MISSING, as_in_schema, cells_of, column_of, label_of, useless
 from isthmus.table.files import TableFile, file_digest, open_table_file
-from isthmus.table.ids import MAX_ID_BYTES, IdForm, normalise
+from isthmus.table.ids import IdForm, normalise
 from isthmus.table.parquet import ParquetFile
 from isthmus.table.rows import LISTED, first_rows
 from isthmus.table.table import Column, ColumnSchema, Schema, Table
@@ -196,8 +196,7 @@ def _id_texts(column: Any, where: dict[str, Any], rows: NDArray[np.int64]) -> An
     if not (whole or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         form = f"text or whole numbers (they are stored as {kind})"
         raise DataError("malformed_id", **where, form=form, **first_rows(np.ones(len(rows), np.bool_), rows))
-    texts = column.cast(pa.large_string()).combine_chunks().fill_null("")
-    return texts
+    return column.cast(pa.large_string()).combine_chunks().fill_null("")
 
 
 def _one_row_per_id(
@@ -219,4 +218,4 @@ def _one_row_per_id(
     return np.sort(chosen)
 
 
-__all__ = ["MAX_ID_BYTES", "ReadOptions", "file_digest", "read_ids", "read_table"]
+__all__ = ["ReadOptions", "file_digest", "read_ids", "read_table"]
