@@ -47,7 +47,7 @@ except ImportError:
 MINIMUM_BITS = 2048
 ALLOWED_BITS = tuple(range(MINIMUM_BITS, 4097, 256))
 _TABLE_BYTES = 64 * 2**20
-_EXPECTED = 8  # a table is made for so many times the first batch, and anew once a batch is larger than that
+_EXPECTED = 4  # a table is made for so many times the first batch, and anew once a batch is larger than that
 _CHUNK = 1024
 _Pair = tuple[int, int]  # low and high of one number
 _Cell = tuple[int, int, int]  # low, high and sum of slopes
