@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from isthmus.base.errors import CLASSES, IsthmusError, LocalError
+from isthmus.base.errors import IsthmusError, LocalError, rebuild
 from isthmus.store.folder import NodeFolder
 from isthmus.store.records import ENDED
 
@@ -190,29 +190,9 @@ class Client:
         raise problem_of(answer)
 
 
-class RemoteError(IsthmusError):
-    """An error of the node, in the words that it chose."""
-
-    def __init__(self, body: dict[str, Any]) -> None:
-        super(IsthmusError, self).__init__(f"{body['code']}: {body['detail']}")
-        self.code = str(body["code"])
-        self.fields = dict(body.get("fields") or {})
-        self.body = body
-
-    def sentence(self, language: str) -> str:
-        return str(self.body["detail"])
-
-    def hint(self, language: str) -> str:
-        return str(self.body["hint"])
-
-
 def problem_of(answer: httpx.Response) -> IsthmusError:
-    """The error that a problem document tells of: its own class, code and words."""
+    """The error that a problem document tells of."""
     if answer.headers.get("content-type", "").startswith("application/problem+json"):
         body = answer.json()
-        for cls in CLASSES:
-            if cls.__name__ == body.get("class"):
-                kind = type(cls.__name__, (RemoteError, cls), {})
-                error: IsthmusError = kind(body)
-                return error
+        return rebuild(body["class"], body["code"], body["fields"])
     return LocalError("bug", why=f"HTTP {answer.status_code}")
