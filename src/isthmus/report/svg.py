@@ -61,7 +61,7 @@ def ticks(low: float, high: float, about: int = 5) -> tuple[float, ...]:
         return (low,)
     rough = (high - low) / about
     size = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size >= rough * 0.999)
+    step = next(m * size for m in (1, 2, 5, 10) if m * size >= rough * 0.7)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return tuple(round(k * step, 12) for k in range(first, last + 1))
@@ -245,7 +245,7 @@ def interval(title: str, start: float, middle: float, end: float) -> str:
         _text(at(0.0), 15, "0", "tick", "middle"),
         f'<line x1="{_number(at(start))}" y1="{across}" x2="{_number(at(end))}" y2="{across}" class="span"/>',
         f'<circle cx="{_number(at(middle))}" cy="{across}" r="6" class="dot s1"/>',
-        _text(max(at(start) + 10, 56), height - 8, change(start), "tick", "end"),
-        _text(min(at(end) - 10, WIDTH - 56), height - 8, change(end), "tick"),
+        _text(max(at(start) + 10, 66), height - 8, change(start), "tick", "end"),
+        _text(min(at(end) - 10, WIDTH - 66), height - 8, change(end), "tick"),
     ]
     return _frame(parts, title, height)

@@ -108,10 +108,10 @@ def _regression(
     difference = change(alone.rmse - joint.rmse)
     first = (
         f"On the same {joint.rows:,} test rows the joint model errs by an RMSE of {joint.rmse:.4f}, "
-        f"{owner} alone by {alone.rmse:.4f}: {difference} saved."
+        f"{owner} alone by {alone.rmse:.4f}: alone minus joint is {difference}."
         if en
         else f"在相同的 {joint.rows:,} 行测试样本上，联合模型的 RMSE 为 {joint.rmse:.4f}，"
-        f"{owner} 单方模型为 {alone.rmse:.4f}，误差减少 {difference}。"
+        f"{owner} 单方模型为 {alone.rmse:.4f}，单方减联合为 {difference}。"
     )
     third = (
         f"The mean absolute error is {joint.mae:.4f} with the joint model, {alone.mae:.4f} alone"
