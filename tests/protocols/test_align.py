@@ -163,7 +163,7 @@ def point(fill: int = 0) -> np.ndarray:
 
 
 GOOD = blind_ids(names(1), DIGEST, random_scalar())
-TO_FEATURE_OWNER = {
+TO_FEATURE_OWNER: dict[str, list[Message]] = {
     "an empty set": [SetSize(0)],
     "a set beyond all bounds": [SetSize(2**60)],
     "the identity": [SetSize(1), Blinded(point(0))],
@@ -189,7 +189,7 @@ def test_a_feature_owner_refuses_a_bad_message(case: str) -> None:
     assert isinstance(result, PeerError), result
 
 
-TO_LABEL_OWNER = {
+TO_LABEL_OWNER: dict[str, list[Message]] = {
     "the identity back": [Reblinded(np.zeros((2, 32), dtype=np.uint8)), Blinded(point(0))],
     "one point for two ids": [Reblinded(np.concatenate([GOOD, GOOD]))],
     "more points back than were sent": [Reblinded(np.concatenate([GOOD, GOOD, GOOD]))],

@@ -14,7 +14,7 @@ from isthmus.base.randomness import Rng
 from isthmus.learn.bins import ColumnBins, fit_numeric
 from isthmus.learn.histogram import BinMatrix
 from isthmus.learn.parameters import BoostedTrees, Crypto
-from isthmus.learn.tree import FeatureHalf, LabelHalf
+from isthmus.learn.tree import FeatureHalf, Floats, LabelHalf
 from isthmus.protocols.binning import Binned
 from isthmus.protocols.boost import Kept, LabelBooster, Next, Sides, Won, boost_as_feature_owner
 from isthmus.protocols.histogram import PaillierFeatureSide, PaillierLabelSide
@@ -55,13 +55,14 @@ def binned(source: Table, max_bins: int = 8) -> Binned:
     return Binned(columns, BinMatrix(np.stack(bins), tuple(c.count for c in columns)), {})
 
 
-def label_of(tables: list[Table], objective: str, seed: int = 5) -> np.ndarray:
+def label_of(tables: list[Table], objective: str, seed: int = 5) -> Floats:
     draw = np.random.default_rng(seed)
     leading = [next(iter(t.columns.values())) for t in tables]
     first = [np.nan_to_num(c.values, nan=1.0) for c in leading if isinstance(c, NumericColumn)]
-    signal = np.sum(first, axis=0) + 0.5 * first[0] * first[-1]
+    signal: Floats = np.sum(first, axis=0) + 0.5 * first[0] * first[-1]
     if objective == "binary":
-        return (signal + draw.normal(size=len(signal)) > 0.7).astype(float)
+        made: Floats = (signal + draw.normal(size=len(signal)) > 0.7).astype(np.float64)
+        return made
     return signal + 0.1 * draw.normal(size=len(signal))
 
 
@@ -90,8 +91,11 @@ def answering(half: FeatureHalf, own: Table) -> Role:
 
 
 def joint_scores(halves: Any, tables: list[Table], reveal: Any = "ids") -> np.ndarray:
+    async def hub(channels: list[Channel]) -> Floats:
+        return await score_as_label_owner(channels, halves[0], tables[0], reveal)
+
     scores = run_star(
-        lambda channels: score_as_label_owner(channels, halves[0], tables[0], reveal),
+        hub,
         [
             lambda c, h=h, t=t: score_as_feature_owner(c, h, t)
             for h, t in zip(halves[1:], tables[1:], strict=True)

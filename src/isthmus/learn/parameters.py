@@ -26,7 +26,7 @@ class BoostedTrees:
     learning_rate: Annotated[float, Interval(ge=0.001, le=1)] = 0.1
     l2: Annotated[float, Interval(ge=0, le=1000)] = 1.0
     gamma: Annotated[float, Interval(ge=0, le=1000)] = 0.0
-    min_child_hessian: Annotated[float, Interval(ge=0, le=1000)] = 1.0
+    min_child_hessian: Annotated[float, Interval(ge=0, le=1000)] = 5.0
     min_child_rows: Annotated[int, Ge(20)] = 50
     row_sample: Annotated[float, Interval(ge=0.1, le=1)] = 1.0
     column_sample: Annotated[float, Interval(ge=0.1, le=1)] = 1.0
