@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from isthmus.base.errors import ConfigError, LocalError
 from isthmus.crypto.seal import PartyKey
+from isthmus.wire.link import make_certificate
 
 PARTY_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 
@@ -65,8 +66,8 @@ class NodeFolder:
         self._control = home / "control.json"
 
     @staticmethod
-    def create(home: Path, config: NodeConfig, certificate: tuple[bytes, bytes] | None) -> NodeFolder:
-        """A new node: folder, key, token, certificate (PEM, with its private key). Refuses a folder that is one."""
+    def create(home: Path, config: NodeConfig) -> NodeFolder:
+        """A new node: folder, key, token and, where it listens, a certificate. Refuses a folder that is one."""
         folder = NodeFolder(home)
         if folder._config.exists() or folder._key.exists():
             raise ConfigError("already_there", what=f"a node in {home}")
@@ -74,9 +75,11 @@ class NodeFolder:
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_secret(folder._key, PartyKey.generate().to_bytes().hex().encode())
         _write_secret(folder._token, secrets.token_urlsafe(32).encode())
-        if certificate:
-            folder.certificate.write_bytes(certificate[0])
-            _write_secret(folder.tls_key, certificate[1])
+        if config.address and config.listen:
+            hosts = sorted({_host(config.address.removeprefix("https://")), _host(config.listen)})
+            certificate, tls_key = make_certificate(config.party, hosts)
+            folder.certificate.write_bytes(certificate)
+            _write_secret(folder.tls_key, tls_key)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         folder._config.write_text(text, encoding="utf-8")
         return folder
@@ -88,19 +91,9 @@ class NodeFolder:
         where = str(self._config)
         try:
             document = yaml.safe_load(self._config.read_text(encoding="utf-8"))
-            return NodeConfig.model_validate(document)
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
             raise ConfigError("bad_document", where=where, why="it is not YAML") from None
-        except pydantic.ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"])
-            if first["type"] == "extra_forbidden":
-                known = ", ".join(NodeConfig.model_fields)
-                raise ConfigError("unknown_field", where=where, field=field, known=known) from None
-            if first["type"] == "missing":
-                raise ConfigError("missing_field", where=where, field=field) from None
-            shown, allowed = str(first["input"])[:80], first["msg"]
-            raise ConfigError("out_of_bounds", field=field, value=shown, allowed=allowed) from None
+        return make_config(document, where)
 
     def party_key(self) -> PartyKey:
         return PartyKey.from_bytes(bytes.fromhex(self._secret(self._key).decode()))
@@ -160,6 +153,32 @@ class NodeFolder:
         if found is None:
             raise LocalError("not_running", path=str(self.home))
         return Control(int(found["port"]), self.token())
+
+
+def make_config(document: Any, where: str) -> NodeConfig:
+    """Checks the fields of a config. Raises ConfigError with the first that does not fit."""
+    try:
+        config = NodeConfig.model_validate(document)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the document"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(NodeConfig.model_fields)
+            raise ConfigError("unknown_field", where=where, field=field, known=known) from None
+        if first["type"] == "missing":
+            raise ConfigError("missing_field", where=where, field=field) from None
+        shown, allowed = str(first["input"])[:80], first["msg"]
+        raise ConfigError("out_of_bounds", field=field, value=shown, allowed=allowed) from None
+    if config.mode == "direct" and not (config.listen and config.address):
+        raise ConfigError("missing_field", where=where, field="listen and address")
+    if config.mode == "dial-out" and (config.listen or config.address):
+        allowed = "nothing, where mode is dial-out"
+        raise ConfigError("out_of_bounds", field="listen", value=str(config.listen), allowed=allowed)
+    return config
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
 
 
 def _write_secret(path: Path, data: bytes) -> None:

@@ -1,0 +1,76 @@
+"""The program `isthmus`. Its top loop turns whatever happens into one sentence, one hint and an exit code."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from isthmus.base.errors import IsthmusError, LocalError
+from isthmus.cli.dataset import dataset
+from isthmus.cli.job import job
+from isthmus.cli.node import doctor, init, serve, version
+from isthmus.cli.output import Settings, common
+from isthmus.cli.partner import partner
+from isthmus.cli.try_ import try_
+
+BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
+
+
+@click.group()
+@common
+def cli() -> None:
+    """Joint models between institutions, while raw data never leaves its owner."""
+
+
+for command in (init, serve, doctor, version, partner, dataset, job, try_):
+    cli.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code."""
+    settings = Settings()
+    try:
+        code = cli.main(list(arguments), prog_name="isthmus", obj=settings, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return BAD_ARGUMENTS
+    except click.ClickException as error:
+        error.show()
+        return BAD_ARGUMENTS
+    except (click.Abort, KeyboardInterrupt):
+        settings.say("Stopped.", "已停止。")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except IsthmusError as error:
+        _tell(settings, error)
+        return NOT_ALLOWED if error.code == "sign_in" else BUG if error.code == "bug" else error.exit_code
+    except Exception as error:  # noqa: BLE001 - a top loop
+        trace_id = secrets.token_hex(6)
+        log = Path(tempfile.gettempdir()) / f"isthmus-{trace_id}.log"
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        log.write_text(f"{type(error).__name__}\n{frames}", encoding="utf-8")
+        _tell(settings, LocalError("bug", why=f"{type(error).__name__}, {log}"))
+        return BUG
+
+
+def _tell(settings: Settings, error: IsthmusError) -> None:
+    click.echo(f"{error.sentence(settings.language)}  [{error.code}]", err=True)
+    click.echo(error.hint(settings.language), err=True)
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""init, serve, doctor, version: the node itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sqlite3
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import isthmus
+from isthmus.base.errors import ConfigError, IsthmusError
+from isthmus.cli.output import Settings, common, pass_settings, table
+from isthmus.service.doctor import examine_node
+from isthmus.service.node import Node
+from isthmus.service.serve import serve as run_node
+from isthmus.store.folder import NodeFolder, make_config
+
+
+@click.command()
+@click.option("--party", required=True, help="Name of this institution: a-z, 0-9 and -.")
+@click.option("--listen", help="HOST:PORT for partners to call. Without it this node only calls out.")
+@click.option("--address", help="https://HOST:PORT under which partners reach it.")
+@click.option("--data", multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="Folder whose files may be registered; may be repeated. The current folder if none is named.")  # fmt: skip
+@click.option("--control-port", type=click.IntRange(0, 65535), default=0, show_default=True,
+              help="Loopback port of the commands; 0 is any free one.")  # fmt: skip
+@common
+@pass_settings
+def init(
+    settings: Settings,
+    party: str,
+    listen: str | None,
+    address: str | None,
+    data: tuple[Path, ...],
+    control_port: int,
+) -> None:
+    """Make the folder of a new node: key, token, certificate, config."""
+    if address and not listen:
+        raise ConfigError("missing_field", where="--address", field="--listen")
+    if listen and not address:
+        address = f"https://{listen}"
+    folders = [str(folder.resolve()) for folder in data or (Path(),)]
+    fields = {
+        "party": party,
+        "mode": "direct" if listen else "dial-out",
+        "listen": listen,
+        "address": address,
+        "control_port": control_port,
+        "data": folders,
+    }
+    config = make_config(fields, "init")
+    folder = NodeFolder.create(settings.home.absolute(), config)
+    key = folder.party_key()
+    shown = {"party": party, "home": str(folder.home), "mode": config.mode, "address": address,
+             "key": key.public.hex(), "data": folders}  # fmt: skip
+    settings.show(shown, lambda: table(("field", "value"), list(shown.items())))
+    settings.say("Next: isthmus serve", "下一步：isthmus serve")
+
+
+@click.command()
+@click.option("--until-eof", is_flag=True, help="End when standard input closes.")
+@common
+@pass_settings
+def serve(settings: Settings, until_eof: bool) -> None:
+    """Run the node until Ctrl-C."""
+
+    def ready(node: Node, port: int) -> None:
+        if settings.as_json:
+            click.echo(json.dumps({"party": node.config.party, "port": port, "link_port": node.link_port}))
+        listens = node.config.listen
+        settings.say(
+            f"{node.config.party} runs; "
+            + (
+                f"partners reach it at {node.config.address} (listening on {listens})"
+                if listens
+                else "it calls out only"
+            ),
+            f"{node.config.party} 已启动；"
+            + (f"合作方地址 {node.config.address}（监听 {listens}）" if listens else "仅主动外连"),
+        )
+
+    if until_eof:
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    run_node(settings.folder, ready)
+
+
+def _end_with_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@click.command()
+@click.option("--partner", help="Also try the path to this partner.")
+@common
+@pass_settings
+def doctor(settings: Settings, partner: str | None) -> int:
+    """Look at the node, its machine, and the line to a partner. Exit 1 if something fails."""
+    try:
+        with settings.client() as client:
+            findings = client.doctor(partner)
+    except IsthmusError as error:
+        if partner or error.code not in ("not_running", "key_missing", "file_mode", "not_a_node"):
+            raise
+        language = settings.language
+        findings = [asdict(finding) for finding in examine_node(settings.folder, language)]
+        findings.append(
+            {
+                "probe": "node",
+                "value": error.sentence(language),
+                "verdict": "fail",
+                "cure": error.hint(language),
+            }
+        )
+    settings.show(
+        findings,
+        lambda: table(
+            ("", "probe", "value", "cure"),
+            [(f["verdict"], f["probe"], f["value"], f["cure"]) for f in findings],
+        ),
+    )
+    return 1 if any(finding["verdict"] == "fail" for finding in findings) else 0
+
+
+@click.command()
+@common
+@pass_settings
+def version(settings: Settings) -> None:
+    """Versions of the program and what it stands on."""
+    shown = {
+        "isthmus": isthmus.__version__,
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+    }
+    settings.show(shown, lambda: "\n".join(f"{name} {number}" for name, number in shown.items()))
