@@ -79,9 +79,11 @@ def train(
         return await booster.train(Progress())
 
     def feature_owner(own: Binned) -> Any:
-        return lambda c: boost_as_feature_owner(
-            c, PlainFeatureSide(), own, p, crypto.split_reveal, Progress()
-        )
+        async def role(channel: Channel) -> FeatureHalf:
+            side = PlainFeatureSide()
+            return await boost_as_feature_owner(channel, side, own, p, crypto.split_reveal, Progress())
+
+        return role
 
     return run_star(label_owner, [feature_owner(b) for b in cut[1:]]), engine, cut
 
@@ -96,10 +98,7 @@ def joint_scores(halves: Any, tables: list[Table], reveal: Any = "ids") -> np.nd
 
     scores = run_star(
         hub,
-        [
-            lambda c, h=h, t=t: score_as_feature_owner(c, h, t)
-            for h, t in zip(halves[1:], tables[1:], strict=True)
-        ],
+        [answering(h, t) for h, t in zip(halves[1:], tables[1:], strict=True)],
     )[0]
     assert isinstance(scores, np.ndarray), scores
     return scores

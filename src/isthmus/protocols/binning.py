@@ -117,7 +117,7 @@ def bin_table(table: Table, part_of_row: BytesPerRow, binning: Binning, order: b
     for name in names:
         fitted = _fit(table.columns[name], train, binning)
         if fitted is None:
-            dropped[name] = "one_bin"
+            dropped[name] = "sparse_bins"
         else:
             columns.append(fitted)
     if not columns:
