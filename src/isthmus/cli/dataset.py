@@ -34,7 +34,7 @@ def dataset() -> None:
 @common
 @pass_settings
 def add(
-    settings: Settings, file: Path, name: str | None, key: str, missing: tuple[str, ...], **options: Any
+    settings: Settings, /, file: Path, name: str | None, key: str, missing: tuple[str, ...], **options: Any
 ) -> None:
     """Register the next version of a CSV or Parquet file. It is read once and hashed."""
     name = name or file.stem.lower()
