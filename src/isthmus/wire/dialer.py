@@ -64,12 +64,15 @@ class Dialer:
             self._serve_soon(lane)
         self._spawn(self._keep(), None)
 
-    async def stop(self) -> None:
+    def cancel(self) -> None:
+        """Stop dialing; `stopped` waits until everything has come to its end."""
         self._peer.began = lambda lane: None
-        tasks = list(self._tasks)
-        for task in tasks:
+        self._session = None
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def stopped(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def probe(self) -> Probe:
         """Raises the LineError or PeerError that stands in the way."""
@@ -92,20 +95,19 @@ class Dialer:
             except LineError:
                 break
             largest = size
-        rates: list[float | None] = [None, None]
+        up = down = None
         if largest:
             body = os.urandom(largest)
-            for way, fields in enumerate(({}, {"number": largest})):
-                began_s = clock.monotonic_s()
-                await asyncio.gather(
-                    *(
-                        self._ask(session, Kind.PROBE, b"" if way else body, **fields)
-                        for _ in range(2 * WIDTH)
-                    )
-                )
-                rates[way] = 2 * WIDTH * largest / max(clock.monotonic_s() - began_s - trip_s, 1e-6)
+            up = await self._rate(lambda: self._ask(session, Kind.PROBE, body), largest, trip_s)
+            down = await self._rate(lambda: self._ask(session, Kind.PROBE, number=largest), largest, trip_s)
         self._peer.round_trip_s = trip_s
-        return Probe(trip_s, largest, rates[0], rates[1], self._peer.version, self._peer.clock_offset_s)
+        return Probe(trip_s, largest, up, down, self._peer.version, self._peer.clock_offset_s)
+
+    async def _rate(self, ask: Callable[[], Awaitable[Answer]], size_bytes: int, trip_s: float) -> float:
+        """Bytes a second with several exchanges under way."""
+        began_s = self._here.clock.monotonic_s()
+        await asyncio.gather(*(ask() for _ in range(2 * WIDTH)))
+        return 2 * WIDTH * size_bytes / max(self._here.clock.monotonic_s() - began_s - trip_s, 1e-6)
 
     # The session.
 
@@ -165,9 +167,8 @@ class Dialer:
     def _why(self, refusal: Refused) -> IsthmusError:
         """The error behind an HTTP answer other than 200."""
         peer = self._peer
-        if refusal.status == 426:
-            if names(refusal.body) == (peer.fingerprint, self._here.own.fingerprint):
-                check_version(refusal.body, self._here.version, peer.name)
+        if refusal.status == 426 and names(refusal.body) == (peer.fingerprint, self._here.own.fingerprint):
+            check_version(refusal.body, self._here.version, peer.name)
         why = f"it answers with HTTP {refusal.status}"
         if refusal.status == 403:
             why = "it does not accept the key of this node"
@@ -207,10 +208,10 @@ class Dialer:
         digest: bytes | None = None,
         **fields: Any,
     ) -> Answer | None:
-        """One exchange for a channel as soon as there is a session; None when it failed."""
+        """One exchange for a channel as soon as there is a session; None when it or the channel failed."""
         await self._peer.signal.until(lambda: self._session)
-        session = self._session
-        assert session is not None
+        if (session := self._session) is None or (lane.error is not None and kind != Kind.FAIL):
+            return None
         try:
             answer = await self._ask(session, kind, body, digest, job=lane.job, channel=lane.number, **fields)
         except (LineError, PeerError) as error:

@@ -21,62 +21,50 @@ hands again and sends what is missing, so the roles above never notice a broken 
 
 from __future__ import annotations
 
+import asyncio
+import os
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable
 
-from isthmus.base.clock import Clock
-from isthmus.base.errors import IsthmusError
-from isthmus.crypto.seal import PartyKey
+from isthmus.base.clock import Clock, SystemClock
+from isthmus.base.errors import (
+    CLASSES,
+    ConfigError,
+    IsthmusError,
+    LineError,
+    LocalError,
+    PolicyError,
+    rebuild,
+)
+from isthmus.crypto.seal import VERSION, PartyKey
+from isthmus.wire.dialer import Dialer, Probe, Transport
+from isthmus.wire.https import (
+    HttpServer,
+    HttpTransport,
+    certificate_der,
+    client_context,
+    make_certificate,
+    server_context,
+)
+from isthmus.wire.lane import Lane
+from isthmus.wire.listener import LIMITS, Caller, Join, Listener
+from isthmus.wire.message import MESSAGE_MAX_BYTES
+from isthmus.wire.peer import CONTROL, JOIN, Here, LinkState, Partner, Peer, Refused
 
-CONTROL = bytes(32)
-"""Job digest of the channel on which two nodes talk about jobs."""
-
-Join = Callable[[bytes, str], Awaitable[bytes]]
-"""Answers `POST /link/v1/join`: body (at most 16 KiB) and the caller's address in, at most 16 KiB out. An IsthmusError
-becomes a 403 that carries its code and nothing else."""
-
-
-@dataclass(frozen=True)
-class Partner:
-    """The other institution: its pinned key, where it listens (None: it dials us), and its pinned certificate (DER)."""
-
-    name: str
-    public_key: bytes
-    address: str | None = None
-    certificate_der: bytes | None = None
-
-
-@dataclass(frozen=True)
-class LinkState:
-    """How the line to one partner stands, for status pages.
-
-    `since` is the time of the last change of `connected`. Bytes are HTTP bodies and headers, without TLS. Positive
-    `clock_offset_s`: the partner's clock is ahead. `problem` is the last thing that went wrong while not connected.
-    """
-
-    connected: bool
-    since: datetime
-    dials: bool
-    round_trip_s: float | None
-    version: int | None
-    clock_offset_s: float | None
-    sent_bytes: int
-    received_bytes: int
-    problem: IsthmusError | None
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What `isthmus doctor --partner` measured. Sizes and rates are None on the side that listens: it cannot ask."""
-
-    round_trip_s: float | None
-    largest_body_bytes: int | None
-    up_bytes_per_s: float | None
-    down_bytes_per_s: float | None
-    version: int | None
-    clock_offset_s: float | None
+__all__ = [
+    "CONTROL",
+    "Join",
+    "Link",
+    "LinkLine",
+    "LinkState",
+    "Partner",
+    "Probe",
+    "Transport",
+    "certificate_der",
+    "client_context",
+    "make_certificate",
+    "server_context",
+]
 
 
 class LinkLine:
@@ -91,19 +79,80 @@ class LinkLine:
     directions start anew (what was not taken is gone), and the same line goes on.
     """
 
+    def __init__(self, peer: Peer, lane: Lane, give_up_s: float | None) -> None:
+        self._peer = peer
+        self._lane = lane
+        self._key = lane.key
+        self._give_up_s = give_up_s
+
     async def put(self, body: bytes) -> None:
-        raise NotImplementedError
+        if len(body) > MESSAGE_MAX_BYTES:
+            raise ValueError("the message is too long; send it in chunks")
+        while True:
+            lane = self._newest()
+            async with lane.put_lock:
+                await self._wait(
+                    lane, lambda lane=lane: lane.inbox.ended or lane.closed or lane.outbox.has_room
+                )
+                if lane.error is not None and self._newest() is not lane:
+                    continue
+                lane.check()
+                if lane.inbox.ended or lane.closed:
+                    raise LineError("closed")
+                lane.outbox.add(body)
+                lane.signal.notify()
+                return
 
     async def get(self) -> bytes:
-        raise NotImplementedError
+        while True:
+            lane = self._lane
+            async with lane.get_lock:
+                await self._wait(
+                    lane, lambda lane=lane: lane.inbox.ended or lane.closed or lane.inbox.has_message
+                )
+                if lane.error is not None:
+                    self._lane = self._newest()
+                    lane.check()
+                if lane.closed:
+                    raise LineError("closed")
+                if (body := lane.inbox.take()) is not None:
+                    lane.signal.notify()
+                    return body
+                if lane.inbox.ended:
+                    raise LineError("closed")
+                lane.signal.notify()
 
     async def close(self) -> None:
         """Say that nothing follows. What was put before is still delivered, in the background."""
-        raise NotImplementedError
+        for lane in {id(v): v for v in (self._lane, self._newest())}.values():
+            if not lane.closed:
+                lane.closed = True
+                if lane.error is None:
+                    lane.outbox.add_end()
+                    lane.inbox.discard()
+                lane.signal.notify()
 
     async def drained(self) -> None:
         """Wait until the partner has acknowledged everything."""
-        raise NotImplementedError
+        lane = self._newest()
+        await self._wait(lane, lambda: lane.outbox.empty)
+        lane.check()
+
+    def _newest(self) -> Lane:
+        """The channel as it stands now; only the control channel is ever replaced."""
+        if self._key[0] != CONTROL:
+            return self._lane
+        return self._peer.lanes.get(self._key, self._lane)
+
+    async def _wait(self, lane: Lane, ready: Callable[[], object]) -> None:
+        """Until `ready`, or the channel has failed. With `give_up_s`: raises LineError once the line is away for longer."""
+        limit_s = self._give_up_s
+        while not await lane.signal.until(lambda: lane.error or ready(), self._peer.here.clock, limit_s):
+            away_s = self._peer.away_s()
+            if away_s is not None and self._give_up_s is not None:
+                if away_s >= self._give_up_s:
+                    raise self._peer.problem()
+                limit_s = max(self._give_up_s - away_s, 0.001)
 
 
 class Link:
@@ -111,6 +160,10 @@ class Link:
 
     A channel, named by partner, job digest and number, can be opened once on each side while both processes live; give
     every run of a job a digest of its own.
+
+    `poll_s`: how long an answer is held back when there is nothing to say; below the idle cut of gateways. `retry_s`: the
+    first pause after a failure. `give_up_s`: for tools, after how long without the partner a wait ends with LineError.
+    `transport`: carries requests instead of HTTPS.
     """
 
     def __init__(
@@ -123,55 +176,152 @@ class Link:
         retry_s: float = 0.2,
         give_up_s: float | None = None,
         join: Join | None = None,
+        transport: Transport | None = None,
+        proxy: str | None = None,
+        version: int = VERSION,
     ) -> None:
-        raise NotImplementedError
+        boot = os.urandom(16)
+        self._here = Here(own, own_name, clock or SystemClock(), boot, poll_s, retry_s, version)
+        self._give_up_s = give_up_s
+        self._http = HttpTransport(poll_s, proxy, self._count)
+        self._transport = transport or self._http
+        self._listener = Listener(self._here, join)
+        self._server: HttpServer | None = None
+        self._peers: dict[str, Peer] = {}
+        self._dialers: dict[str, Dialer] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._started = False
 
     def add_partner(self, partner: Partner) -> None:
-        """Know a partner from now on; replaces what was known under that name (same key: its channels stay)."""
-        raise NotImplementedError
+        """Know a partner from now on. Known already: the address or certificate changes; another key needs a removal."""
+        if (known := self._peers.get(partner.name)) is not None:
+            if known.partner == partner:
+                return
+            if known.partner.public_key != partner.public_key:
+                raise ConfigError("already_there", what=f"the partner {partner.name}, with another key")
+            self._undial(partner.name)
+            self._http.forget(known.partner)
+            known.partner = partner
+            self._dial(known)
+            return
+        if any(p.partner.public_key == partner.public_key for p in self._peers.values()):
+            raise ConfigError("already_there", what="a partner with this key")
+        peer = self._peers[partner.name] = Peer(self._here, partner)
+        self._listener.know(peer)
+        self._dial(peer)
 
     def remove_partner(self, name: str) -> None:
         """Forget a partner; its open channels fail with LineError("closed")."""
-        raise NotImplementedError
+        peer = self._peer(name)
+        del self._peers[name]
+        self._listener.forget(peer)
+        peer.leave()
+        self._undial(name)
+        self._http.forget(peer.partner)
 
     async def listen(self, host: str, port: int, ssl_context: ssl.SSLContext) -> int:
         """Listen for partners that dial us; returns the port. Make the context with `server_context`."""
-        raise NotImplementedError
+        if self._server is not None:
+            raise LocalError("bug", why="the link listens already")
+        self._server = HttpServer(self._listener)
+        return await self._server.listen(host, port, ssl_context)
 
     async def start(self) -> None:
         """Begin to dial the partners that have an address."""
-        raise NotImplementedError
+        if not self._started:
+            self._started = True
+            for peer in self._peers.values():
+                self._dial(peer)
 
     async def close(self, drain_s: float = 1.0) -> None:
         """Wait up to `drain_s` for acknowledgements, then stop: every open channel fails with LineError("closed")."""
-        raise NotImplementedError
+        clock = self._here.clock
+        end_s = clock.monotonic_s() + drain_s
+        for peer in self._peers.values():
+            for lane in [v for v in peer.lanes.values() if v.closed and peer.away_s() is None]:
+                await lane.signal.until(lambda lane=lane: lane.sent, clock, end_s - clock.monotonic_s())
+        self._started = False
+        for peer in self._peers.values():
+            peer.leave()
+        for name in list(self._dialers):
+            self._undial(name)
+        if self._leaving:
+            await asyncio.gather(*self._leaving)
+        if self._server is not None:
+            await self._server.close()
+            self._server = None
+        await self._http.close()
 
     def open(self, partner_name: str, job_digest: bytes, number: int = 0) -> LinkLine:
         """One end of a channel. Both sides call this on their own; what arrives earlier is held back by the sender."""
-        raise NotImplementedError
+        if len(job_digest) != 32 or not 0 <= number < 2**16:
+            raise ValueError("a job digest has 32 bytes and a channel number 16 bits")
+        peer = self._peer(partner_name)
+        return LinkLine(peer, peer.open(job_digest, number), self._give_up_s)
 
     def state(self, partner_name: str) -> LinkState:
-        raise NotImplementedError
+        return self._peer(partner_name).state()
 
     async def probe(self, partner_name: str) -> Probe:
         """Measure the path to a partner; raises the LineError that stands in the way."""
-        raise NotImplementedError
+        peer = self._peer(partner_name)
+        if (dialer := self._dialers.get(partner_name)) is not None and not (
+            peer.carried_by_partner and not peer.first
+        ):
+            return await dialer.probe()
+        await peer.signal.until(lambda: peer.away_s() is None, self._here.clock, self._here.poll_s)
+        if peer.away_s() is not None:
+            raise peer.problem()
+        return Probe(peer.round_trip_s, None, None, None, peer.version, peer.clock_offset_s)
+
+    async def handle(self, path: str, body: bytes, address: str = "") -> bytes:
+        """Answer one request that came by other means than `listen`. Raises Refused."""
+        return await self._listener.handle(path, body, Caller(address))
 
     async def post_join(self, address: str, certificate_der: bytes | None, body: bytes) -> bytes:
-        """Hand `body` to the join callback of a node that is not a partner yet; used to accept an invitation."""
-        raise NotImplementedError
+        """Hand `body` to the join callback of a node that is not a partner yet; used to accept an invitation.
+
+        Raises the error whose code the other node names, or LineError.
+        """
+        if len(body) > LIMITS[JOIN]:
+            raise ValueError("a request to join is at most 16 KiB long")
+        stranger = Partner(address, bytes(32), address, certificate_der)
+        try:
+            return await self._transport(stranger, JOIN, body)
+        except Refused as refusal:
+            raise _refusal(refusal, address) from None
+        finally:
+            self._http.forget(stranger)
+
+    def _peer(self, name: str) -> Peer:
+        if (peer := self._peers.get(name)) is None:
+            raise ConfigError("not_found", what=f"partner {name}", list_command="isthmus partner list")
+        return peer
+
+    def _dial(self, peer: Peer) -> None:
+        if self._started and peer.dials and peer.name not in self._dialers:
+            dialer = self._dialers[peer.name] = Dialer(self._here, peer, self._transport)
+            dialer.start()
+
+    def _undial(self, name: str) -> None:
+        if (dialer := self._dialers.pop(name, None)) is not None:
+            dialer.cancel()
+            task = asyncio.get_running_loop().create_task(dialer.stopped())
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    def _count(self, name: str, sent: int, received: int) -> None:
+        if (peer := self._peers.get(name)) is not None:
+            peer.sent_bytes += sent
+            peer.received_bytes += received
 
 
-def make_certificate(common_name: str, hosts: list[str]) -> tuple[bytes, bytes]:
-    """(certificate, private key) in PEM: EC P-256, self-signed, ten years, for DNS names and IP addresses."""
-    raise NotImplementedError
-
-
-def certificate_der(certificate_pem: bytes) -> bytes:
-    """The bytes to pin."""
-    raise NotImplementedError
-
-
-def server_context(certificate_path: str, key_path: str) -> ssl.SSLContext:
-    """TLS 1.3 only."""
-    raise NotImplementedError
+def _refusal(refusal: Refused, address: str) -> IsthmusError:
+    """The error that a 403 names by its code; none of its fields crossed."""
+    code = refusal.body.decode("ascii", "replace")
+    if refusal.status == 403:
+        for cls in CLASSES:
+            if cls is not LocalError and code in cls.entries:
+                return rebuild(cls.__name__, code, {})
+        return PolicyError("refused", party=address)
+    return LineError("unreachable", partner=address, why=f"it answers with HTTP {refusal.status}")
