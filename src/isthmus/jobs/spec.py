@@ -315,6 +315,17 @@ def _inner(annotation: Any) -> Any:
         return annotation
 
 
+def _marks(annotation: Any) -> Iterator[Any]:
+    """Every bound that stands on a type, through None and nested Annotated."""
+    if get_origin(annotation) is Annotated:
+        for mark in get_args(annotation)[1:]:
+            yield from mark if isinstance(mark, Interval) else (mark,)
+        yield from _marks(get_args(annotation)[0])
+    elif type(None) in get_args(annotation):
+        for option in get_args(annotation):
+            yield from _marks(option)
+
+
 def _fields(annotation: Any) -> dict[str, Any]:
     """Name in the file to annotated type, for a section; empty for a leaf."""
     kind = _inner(annotation)
@@ -352,8 +363,6 @@ def _descend(loc: Sequence[str | int]) -> tuple[str, Any, Any]:
         elif get_origin(kind) is dict:
             path, current = f"{path}.{step}", get_args(kind)[1]
         elif isinstance(step, str) and below:
-            names = {"form": "as", "api_version": "apiVersion"}
-            step = step if step in below else names.get(step, step)
             holder = current
             path, current = (f"{path}.{step}" if path else step), below.get(step, Any)
         else:
@@ -365,21 +374,14 @@ def _descend(loc: Sequence[str | int]) -> tuple[str, Any, Any]:
 def _allowed(annotation: Any) -> str:
     """The bounds of a leaf in words."""
     low = high = pattern = None
-    current = annotation
-    while get_origin(current) is Annotated or type(None) in get_args(current):
-        if get_origin(current) is Annotated:
-            for mark in get_args(current)[1:]:
-                parts = list(mark) if isinstance(mark, Interval) else [mark]
-                for part in parts:
-                    if isinstance(part, Ge):
-                        low = part.ge
-                    elif isinstance(part, Le):
-                        high = part.le
-                    elif isinstance(part, StringConstraints):
-                        pattern, low, high = part.pattern, part.min_length, part.max_length
-            current = get_args(current)[0]
-        else:
-            current = _inner(current)
+    current = _inner(annotation)
+    for mark in _marks(annotation):
+        if isinstance(mark, Ge):
+            low = mark.ge
+        elif isinstance(mark, Le):
+            high = mark.le
+        elif isinstance(mark, StringConstraints):
+            pattern, low, high = mark.pattern, mark.min_length, mark.max_length
     if get_origin(current) is Literal:
         return ", ".join(str(a) for a in get_args(current))
     if current is str:

@@ -1,0 +1,71 @@
+"""A worker whose runner only passes a message; the name of the job says what else it does."""
+
+import os
+import signal
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from isthmus.base.errors import DataError
+from isthmus.wire.message import Message, Number
+
+
+@dataclass(frozen=True)
+class Count(Message):
+    KIND: ClassVar[int] = 0x7F01
+    rows: Annotated[int, Number("Q")]
+
+
+async def run_label_owner(job, digest, table, channels, out, progress, test_ids):  # type: ignore[no-untyped-def]
+    progress.start("align", len(channels))
+    if job.metadata.name == "label-dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job.metadata.name == "label-connects":
+        import socket
+
+        socket.create_connection(("127.0.0.1", 9))
+    if job.metadata.name == "label-prints":
+        print("noise that is no line of JSON")
+    rows = 0
+    for done, channel in enumerate(channels.values(), start=1):
+        await channel.send(Count(table.rows))
+        rows += (await channel.recv(Count)).rows
+        progress.at(done)
+    _write(out)
+    tests = -1 if test_ids is None else len(test_ids)
+    return {"rows": rows, "tests": tests, "digest": digest.hex(), "environment": sorted(os.environ)}
+
+
+async def run_feature_owner(job, digest, party, table, channel, out, progress):  # type: ignore[no-untyped-def]
+    progress.start("align", 1)
+    received = await channel.recv(Count)
+    if job.metadata.name == "partner-fails":
+        raise DataError("too_small", what="the table", count=table.rows, needed=10**6)
+    if job.metadata.name == "partner-dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job.metadata.name == "partner-hangs":
+        (out / "hangs").touch()
+        signal.pause()
+    await channel.send(Count(table.rows))
+    return {"rows": received.rows}
+
+
+def _write(out: Path) -> None:
+    for name in ("report.en.html", "report.zh.html", "report.json", "scores.csv"):
+        (out / name).write_text(name)
+
+
+runner: Any = types.ModuleType("isthmus.jobs.runner")
+runner.run_label_owner = run_label_owner
+runner.run_feature_owner = run_feature_owner
+sys.modules["isthmus.jobs.runner"] = runner
+
+if __name__ == "__main__":
+    import isthmus.jobs
+
+    isthmus.jobs.runner = runner
+    from isthmus.jobs.worker import main
+
+    sys.exit(main())
