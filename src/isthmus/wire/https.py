@@ -16,7 +16,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp import web
@@ -122,7 +121,7 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._busy: set[RequestHandler] = set()
-        self._used_s: WeakKeyDictionary[RequestHandler, tuple[float, float]] = WeakKeyDictionary()
+        self._used_s: dict[RequestHandler, tuple[float, float]] = {}
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext) -> int:
         """The port that was taken."""
@@ -169,7 +168,9 @@ class HttpServer:
         while True:
             await asyncio.sleep(5.0)
             now_s = asyncio.get_running_loop().time()
-            for connection in self._web.connections if self._web else ():
+            alive = set(self._web.connections) if self._web else set()
+            self._used_s = {c: used for c, used in self._used_s.items() if c in alive}
+            for connection in alive:
                 used_s, allowed_s = self._used_s.get(connection, (now_s, _IDLE_S))
                 if connection not in self._busy and now_s - used_s > allowed_s:
                     connection.force_close()
