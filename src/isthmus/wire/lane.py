@@ -269,6 +269,17 @@ class Lane:
         """Nothing is left to come."""
         return self.error is not None or self.inbox.ended
 
+    def has_sent(self) -> bool:
+        return self.sent
+
+    def may_put(self) -> bool:
+        """Whether `put` need not wait."""
+        return self.inbox.ended or self.closed or self.outbox.has_room
+
+    def may_get(self) -> bool:
+        """Whether `get` need not wait."""
+        return self.inbox.ended or self.closed or self.inbox.has_message
+
     def fail(self, error: IsthmusError) -> None:
         """The first failure stays."""
         if self.error is None:

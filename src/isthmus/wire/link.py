@@ -91,9 +91,7 @@ class LinkLine:
         while True:
             lane = self._newest()
             async with lane.put_lock:
-                await self._wait(
-                    lane, lambda lane=lane: lane.inbox.ended or lane.closed or lane.outbox.has_room
-                )
+                await self._wait(lane, lane.may_put)
                 if lane.error is not None and self._newest() is not lane:
                     continue
                 lane.check()
@@ -107,9 +105,7 @@ class LinkLine:
         while True:
             lane = self._lane
             async with lane.get_lock:
-                await self._wait(
-                    lane, lambda lane=lane: lane.inbox.ended or lane.closed or lane.inbox.has_message
-                )
+                await self._wait(lane, lane.may_get)
                 if lane.error is not None:
                     self._lane = self._newest()
                     lane.check()
@@ -239,7 +235,7 @@ class Link:
         end_s = clock.monotonic_s() + drain_s
         for peer in self._peers.values():
             for lane in [v for v in peer.lanes.values() if v.closed and peer.away_s() is None]:
-                await lane.signal.until(lambda lane=lane: lane.sent, clock, end_s - clock.monotonic_s())
+                await lane.signal.until(lane.has_sent, clock, end_s - clock.monotonic_s())
         self._started = False
         for peer in self._peers.values():
             peer.leave()
