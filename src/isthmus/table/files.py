@@ -106,11 +106,10 @@ def _open_regular(path: Path) -> FileIO:
         raise ConfigError("bad_path", path=path.name, why=why) from None
     except ValueError:
         raise ConfigError("bad_path", path=path.name.replace("\0", "?"), why="its name holds a NUL") from None
-    raw = FileIO(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raw.close()
+        os.close(descriptor)
         raise ConfigError("bad_path", path=path.name, why="it is not a regular file")
-    return raw
+    return FileIO(descriptor, "rb")
 
 
 def _check_magic(raw: FileIO, name: str, kind: Literal["csv", "parquet"], size_bytes: int) -> None:

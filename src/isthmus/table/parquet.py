@@ -82,29 +82,15 @@ class ParquetFile:
         if metadata.num_columns > MAX_COLUMNS:
             size, limit = f"{metadata.num_columns} columns", f"{MAX_COLUMNS} columns"
             raise DataError("too_large", what=name, size=size, limit=limit)
+        # Column chunks are not asked about: pyarrow ends the process when their statistics are damaged.
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         if metadata.num_rows < 0 or metadata.num_rows != sum(group.num_rows for group in groups):
             raise DataError("bad_array", file=name, why="its row groups do not add up to its rows")
         if metadata.num_rows > _MAX_RATIO * size_bytes:
             raise DataError("bad_array", file=name, why=f"{metadata.num_rows} rows in {size_bytes} bytes")
-        held = 0
-        for group in groups:
-            for index in range(group.num_columns):
-                chunk = group.column(index)
-                packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
-                starts = [chunk.data_page_offset]
-                starts += [chunk.dictionary_page_offset] if chunk.has_dictionary_page else []
-                if min(packed, unpacked, *starts) < 0 or min(starts) + packed > size_bytes:
-                    raise DataError(
-                        "bad_array", file=name, why=f"column {chunk.path_in_schema} ends beyond the file"
-                    )
-                if unpacked > _MAX_RATIO * max(packed, 1 << 16):
-                    raise DataError(
-                        "bad_array", file=name, why=f"column {chunk.path_in_schema} unpacks {unpacked} bytes"
-                    )
-                held += packed
-        if held > size_bytes:
-            raise DataError("bad_array", file=name, why="its columns are larger than the file")
+        unpacked = sum(group.total_byte_size for group in groups)
+        if unpacked > _MAX_RATIO * max(size_bytes, 1 << 16):
+            raise DataError("bad_array", file=name, why=f"{size_bytes} bytes that unpack to {unpacked}")
 
     def _check_type(self, column: str) -> None:
         kind = self._schema.field(column).type
@@ -127,21 +113,31 @@ class ParquetFile:
             )
 
     def _check_text(self, cells: Any, column: str, rows_before: int) -> None:
-        """Text that is UTF-8, as the format promises but no reader checks, and of a bearable length."""
-        words = cells.dictionary if pa.types.is_dictionary(cells.type) else cells
-        if not _is_text(words.type):
-            return
+        """Text that is UTF-8 and codes that mean something, as the format promises but no reader checks."""
+        coded = pa.types.is_dictionary(cells.type)
+        words = cells.dictionary if coded else cells
+        if _is_text(words.type):
+            self._check_words(cells, words, column, rows_before)
+        if coded:
+            try:
+                cells.validate(full=True)
+            except pa.ArrowInvalid:
+                why = f"column {column} points beyond its dictionary"
+                raise DataError("bad_array", file=self._file.name, why=why) from None
+
+    def _check_words(self, cells: Any, words: Any, column: str, rows_before: int) -> None:
+        """Refuses what is not UTF-8, naming the byte inside the cell, and cells of unbearable length."""
         try:
             words.validate(full=True)
         except pa.ArrowInvalid:
-            broken = _not_utf8(words)
-            position = cells.indices.to_pylist().index(broken) if words is not cells else broken
+            broken, offset = _not_utf8(words)
+            position = broken if words is cells else pc.index(cells.indices, broken).as_py()
             raise DataError(
                 "encoding_error",
                 file=self._file.name,
                 encoding=f"UTF-8 in column {column}",
-                row=rows_before + position + 1,
-                offset=0,
+                row=rows_before + max(0, position) + 1,
+                offset=offset,
             ) from None
         longest = pc.max(pc.binary_length(words)).as_py() or 0
         if longest > MAX_CELL_BYTES:
@@ -159,14 +155,15 @@ def _kind_word(kind: Any) -> str:
     return "nested values" if pa.types.is_nested(kind) else f"values of type {str(kind)[:60]}"
 
 
-def _not_utf8(words: Any) -> int:
+def _not_utf8(words: Any) -> tuple[int, int]:
+    """The position of the first word that is not UTF-8, and its first wrong byte."""
     binary = words.cast(pa.large_binary() if pa.types.is_large_string(words.type) else pa.binary())
     for position, word in enumerate(binary):
         try:
             (word.as_py() or b"").decode()
-        except UnicodeDecodeError:
-            return position
-    return 0
+        except UnicodeDecodeError as error:
+            return position, error.start
+    return 0, 0
 
 
 def _first_line(error: Exception) -> str:

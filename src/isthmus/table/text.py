@@ -95,7 +95,6 @@ class CsvFile:
                 rows += batch.num_rows
         except pa.ArrowInvalid as error:
             raise self._refusal(error, rows + len(ragged)) from None
-        columns = {name: pa.chunked_array(chunks) for name, chunks in parts.items()}
         if ragged:
             row, cells_there = ragged[0]
             listed = ", ".join(str(number) for number, _ in ragged[:LISTED])
@@ -104,10 +103,10 @@ class CsvFile:
             raise DataError(
                 "bad_csv", file=self._file.name, why=why, rows=[number for number, _ in ragged[:LISTED]]
             )
-        if not rows or columns[wanted[0]][-1].as_py() != _END:
+        if not rows or parts[wanted[0]][-1][-1].as_py() != _END:
             why = f"a quote opened in row {max(rows, 1)} is never closed"
             raise DataError("bad_csv", file=self._file.name, why=why, rows=[max(rows, 1)])
-        return {name: column.slice(0, rows - 1) for name, column in columns.items()}
+        return {name: pa.chunked_array(chunks).slice(0, rows - 1) for name, chunks in parts.items()}
 
     def _refusal(self, error: Exception, rows: int) -> DataError:
         if "straddling" in str(error):
@@ -180,8 +179,8 @@ class CsvFile:
             held = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                offset = read_bytes - held + error.start
+            except UnicodeError as error:  # the base class alone: UTF-16 without its byte-order mark
+                offset = read_bytes - held + error.start if isinstance(error, UnicodeDecodeError) else 0
                 row = self._row_at(offset, codec)
                 raise DataError(
                     "encoding_error", file=self._file.name, encoding=declared, row=row, offset=offset
@@ -200,6 +199,8 @@ class CsvFile:
 
     def _row_at(self, offset: int, codec: str) -> int:
         """The 1-based data row (0: the header) in which the byte at `offset` lies."""
+        if offset == 0:
+            return 0
         self._file.raw.seek(0)
         before = io.BufferedReader(_ChunkStream(self._raw_chunks(offset)))
         lines = io.TextIOWrapper(before, codec, errors="ignore", newline="")
@@ -207,7 +208,7 @@ class CsvFile:
         try:
             # One more character stands for the bad one, so that its own row counts even when it is the first.
             return max(0, sum(1 for _ in csv.reader(_with_last(lines, "x"), delimiter=delimiter)) - 1)
-        except csv.Error:
+        except (csv.Error, UnicodeError):
             self._file.raw.seek(0)
             return sum(chunk.count(b"\n") for chunk in self._raw_chunks(offset))
 
