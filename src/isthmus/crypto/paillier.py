@@ -667,7 +667,14 @@ def _entry_bytes(bits: int) -> int:
 
 
 def _take(pool: list[OneTime[_Pair]], count: int) -> list[_Pair]:
-    return [pool.pop().take() for _ in range(min(count, len(pool)))]
+    taken: list[_Pair] = []
+    while len(taken) < count:
+        try:
+            secret = pool.pop()  # one atomic step: another thread may take from the same pool
+        except IndexError:
+            break
+        taken.append(secret.take())
+    return taken
 
 
 # Bytes.
