@@ -83,7 +83,7 @@ def test_the_base_follows_from_the_modulus(key: PrivateKey) -> None:
     assert PublicKey(N + 4).hs != key.public.hs
 
 
-@pytest.mark.parametrize("modulus", [N, P])
+@pytest.mark.parametrize("modulus", [N, P], ids=["n", "p"])
 @pytest.mark.parametrize("shape", [(1, 1, 8), (3, 2, 4), (4, 5, 1), (5, 1, 3)])
 def test_the_comb_raises_the_base_to_the_exponent_of_its_digits(
     key: PrivateKey, modulus: int, shape: tuple[int, int, int]
@@ -122,7 +122,7 @@ def test_signed_plaintexts_come_back_exactly(key: PrivateKey) -> None:
     assert key.decrypt(key.encrypt_for_wire(values)) == values
 
 
-@pytest.mark.parametrize("value", [N // 2, -(N // 2), N])
+@pytest.mark.parametrize("value", [N // 2, -(N // 2), N], ids=["half", "minus half", "n"])
 def test_a_plaintext_beyond_half_of_the_modulus_is_not_encrypted(key: PrivateKey, value: int) -> None:
     with pytest.raises(ValueError):
         key.encrypt_for_wire([0, value])
@@ -409,7 +409,9 @@ def test_a_smooth_key_is_refused() -> None:
         PublicKey(smooth).check()
 
 
-@pytest.mark.parametrize("hs", [0, 1, N - 1, N * N - 1, N + 1, P, 3 * Q])
+@pytest.mark.parametrize(
+    "hs", [0, 1, N - 1, N * N - 1, N + 1, P, 3 * Q], ids=["0", "1", "n-1", "n^2-1", "n+1", "p", "3q"]
+)
 def test_a_key_whose_base_is_trivial_or_no_unit_is_refused(key: PrivateKey, hs: int) -> None:
     public = PublicKey(N)
     public._hs = hs
@@ -480,7 +482,7 @@ def test_a_short_key_cannot_be_put_together_from_primes() -> None:
         PrivateKey(7, 11)
 
 
-@pytest.mark.parametrize(("p", "q"), [(P, P), (P, Q + 2)])
+@pytest.mark.parametrize(("p", "q"), [(P, P), (P, Q + 2)], ids=["equal", "1 mod 4"])
 def test_a_key_of_equal_factors_or_of_a_factor_that_is_1_mod_4_is_not_made(p: int, q: int) -> None:
     with pytest.raises(ValueError):
         PrivateKey(p, q)
