@@ -168,10 +168,9 @@ class HttpServer:
         while True:
             await asyncio.sleep(5.0)
             now_s = asyncio.get_running_loop().time()
-            alive = set(self._web.connections) if self._web else set()
-            self._used_s = {c: used for c, used in self._used_s.items() if c in alive}
-            for connection in alive:
-                used_s, allowed_s = self._used_s.get(connection, (now_s, _IDLE_S))
+            alive = self._web.connections if self._web else []
+            self._used_s = {c: self._used_s.get(c, (now_s, _GREET_S)) for c in alive}
+            for connection, (used_s, allowed_s) in self._used_s.items():
                 if connection not in self._busy and now_s - used_s > allowed_s:
                     connection.force_close()
 
