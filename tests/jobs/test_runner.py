@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from isthmus.base.errors import DataError, PeerError
 from isthmus.base.progress import Progress
 from isthmus.jobs.plan import make_plan
 from isthmus.jobs.runner import run_feature_owner, run_label_owner
 from isthmus.jobs.spec import JobFile, job_digest, parse_job, resolve
+from isthmus.jobs.twin import pooled_scores
 from isthmus.learn.metrics import evaluate
 from isthmus.learn.tree import FeatureHalf, LabelHalf, half_from_json
 from isthmus.table.table import CategoryColumn, Column, NumericColumn, Table
@@ -190,6 +193,25 @@ def test_test_rows_of_one_class_are_refused_at_both_sides(tmp_path: Path) -> Non
     assert first.code == "one_class"
     assert isinstance(second, PeerError)
     assert second.fields["code"] == "one_class"
+
+
+@pytest.mark.parametrize("local_trees", [0, 1])
+def test_scores_equal_the_twin_on_pooled_tables_bit_for_bit(tmp_path: Path, local_trees: int) -> None:
+    model = {
+        "kind": "boosted-trees",
+        "trees": 3,
+        "depth": 3,
+        "stop_after": 2,
+        "local_trees": local_trees,
+        "column_sample": 0.6,
+    }
+    job = job_file(model=model)
+    run(job, tmp_path)
+    tables = [people(0, 500, 1, with_label=True), people(100, 500, 2)]
+    twin, labels = asyncio.run(pooled_scores(job, job_digest(resolve(job)), tables, None))
+    found = scores(tmp_path / "bank" / "scores.csv")
+    assert {i.strip(): s for i, s in found.items()} == {i.strip(): s for i, s in twin.items()}
+    assert len(labels) == len(found)
 
 
 def test_column_reveal_gives_the_same_model_as_ids(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import click
 
 from isthmus.base.errors import IsthmusError, LocalError
 from isthmus.cli.dataset import dataset
+from isthmus.cli.demo import demo
 from isthmus.cli.job import job
 from isthmus.cli.node import doctor, init, serve, version
 from isthmus.cli.output import Settings, common
@@ -29,7 +30,7 @@ def cli() -> None:
     """Joint models between institutions, while raw data never leaves its owner."""
 
 
-for command in (init, serve, doctor, version, partner, dataset, job, try_):
+for command in (init, serve, doctor, version, partner, dataset, job, try_, demo):
     cli.add_command(command)
 
 

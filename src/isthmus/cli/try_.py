@@ -92,7 +92,8 @@ def standard_job(
         "align": {"min_rows": 100},
         "sample": {"label": label, **({} if positive is None else {"positive": positive})},
         "split": split,
-        "model": {"stop_after": 0},
+        "model": {"trees": 20, "min_child_rows": 20, "stop_after": 0},
+        "crypto": {"paillier_bits": 2048},
         "report": {"languages": [language]},
     }
 

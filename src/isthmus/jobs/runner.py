@@ -26,7 +26,7 @@ from isthmus.base.workers import in_thread
 from isthmus.jobs import reporting
 from isthmus.jobs.spec import JobFile
 from isthmus.learn.histogram import BinMatrix, histogram
-from isthmus.learn.parameters import Binning, BoostedTrees
+from isthmus.learn.parameters import Binning
 from isthmus.learn.tree import LabelHalf, link
 from isthmus.learn.woe import WoeTable
 from isthmus.protocols.align import align_as_feature_owner, align_as_label_owner
@@ -96,18 +96,18 @@ async def run_label_owner(
     """The label owner's side; `channels` by name of feature owner. Returns the figures that the node shows."""
     stages = Stages()
     lines = [channels[name] for name in job.parties.feature_owners]
-    model, rng = _boosted_trees(job), Rng(digest)
+    model, rng = job.model, Rng(digest)
 
     stages.begin("align")
     rows, set_sizes = await align_as_label_owner(lines, table.ids, digest, job.align.min_rows, progress)
     shared = table.take(rows)
     label = _label(shared)
-    part_of_row = _parts(job, shared, rng, test_ids)
+    part_of_row = parts_of(job, shared, rng, test_ids)
     _check_classes(job, label, part_of_row)
 
     stages.begin("bin")
-    binned, shapes = await bin_as_label_owner(lines, shared, part_of_row, _binning(job))
-    train, fit = _fit_rows(part_of_row)
+    binned, shapes = await bin_as_label_owner(lines, shared, part_of_row, binning_of(job))
+    train, fit = fit_rows(part_of_row)
     totals = [sum(shape) for shape in shapes]
     engine = await PaillierLabelSide.begin(lines, len(train), totals, job.crypto, progress)
     try:
@@ -182,8 +182,8 @@ async def run_feature_owner(
     shared = table.take(rows)
 
     stages.begin("bin")
-    binned, part_of_row = await bin_as_feature_owner(channel, shared, _binning(job), digest)
-    train, _ = _fit_rows(part_of_row)
+    binned, part_of_row = await bin_as_feature_owner(channel, shared, binning_of(job), digest)
+    train, _ = fit_rows(part_of_row)
     matrix = BinMatrix(binned.matrix.bins[:, : len(train)], binned.matrix.counts)
     engine = await PaillierFeatureSide.begin(channel, matrix, job.crypto)
     if job.model.objective == "binary":
@@ -193,9 +193,7 @@ async def run_feature_owner(
         progress.at(1)
 
     stages.begin("train")
-    half = await boost_as_feature_owner(
-        channel, engine, binned, _boosted_trees(job), job.crypto.split_reveal, progress
-    )
+    half = await boost_as_feature_owner(channel, engine, binned, job.model, job.crypto.split_reveal, progress)
 
     stages.begin("evaluate")
     progress.start("evaluate", 1)
@@ -221,11 +219,7 @@ async def run_feature_owner(
     return reporting.write(report, job.report.languages, out)
 
 
-def _boosted_trees(job: JobFile) -> BoostedTrees:
-    return job.model
-
-
-def _binning(job: JobFile) -> Binning:
+def binning_of(job: JobFile) -> Binning:
     """The binning of the job file, with the stricter of its two floors."""
     binning = job.features.binning
     return Binning(binning.max_bins, max(binning.min_rows, job.privacy.min_bin_rows))
@@ -237,7 +231,7 @@ def _label(table: Table) -> Floats:
     return table.label
 
 
-def _parts(job: JobFile, shared: Table, rng: Rng, test_ids: list[bytes] | None) -> NDArray[np.uint8]:
+def parts_of(job: JobFile, shared: Table, rng: Rng, test_ids: list[bytes] | None) -> NDArray[np.uint8]:
     """Training, validation or test for each shared row, by a seeded shuffle; the test rows by name where ids are given."""
     count = shared.rows
     part_of_row = np.full(count, TRAIN, dtype=np.uint8)
@@ -268,7 +262,7 @@ def _check_classes(job: JobFile, label: Floats, part_of_row: NDArray[np.uint8]) 
             raise DataError("one_class", column=f"{job.sample.label} ({name})", count=len(chosen))
 
 
-def _fit_rows(part_of_row: NDArray[np.uint8]) -> tuple[Rows, Rows]:
+def fit_rows(part_of_row: NDArray[np.uint8]) -> tuple[Rows, Rows]:
     """Positions of the training rows, and of training rows followed by validation rows."""
     train = np.flatnonzero(part_of_row == TRAIN)
     return train, np.concatenate([train, np.flatnonzero(part_of_row == VALID)])

@@ -93,7 +93,7 @@ async def align_as_label_owner(
         if learns == "both":
             bits[[partner[row] for row in shared]] = 1
         await channel.send(Shared(np.packbits(bits), learns == "both"))
-    return _in_order(np.array(sorted(shared), dtype=np.int64), ids, digest), [
+    return in_order(np.array(sorted(shared), dtype=np.int64), ids, digest), [
         partner.points for partner in found
     ]
 
@@ -130,7 +130,7 @@ async def align_as_feature_owner(
     rows = np.sort(order[np.unpackbits(answer.bits, count=len(ids)).astype(bool)])
     if len(rows) < min_rows:
         raise PolicyError("overlap_too_small", floor=min_rows)
-    return _in_order(rows, ids, digest), theirs
+    return in_order(rows, ids, digest), theirs
 
 
 class _Found(dict[int, int]):
@@ -207,6 +207,7 @@ def _split(points: Points) -> list[bytes]:
     return [body[i : i + 32] for i in range(0, len(body), 32)]
 
 
-def _in_order(rows: Rows, ids: list[bytes], digest: bytes) -> Rows:
+def in_order(rows: Rows, ids: list[bytes], digest: bytes) -> Rows:
+    """The one order of the shared rows: sorted by id, then permuted by the job's randomness."""
     by_id = rows[np.argsort(np.array([ids[r] for r in rows], dtype=object), kind="stable")]
     return by_id[Rng(digest).permutation("align/order", len(rows))]

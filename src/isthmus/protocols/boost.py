@@ -107,7 +107,8 @@ class TrainingLog:
 class LabelBooster:
     """The label owner's role. `label` covers training rows, then validation rows, as `binned.matrix` does.
 
-    Without channels and engine it trains on the label owner's columns alone: the baseline.
+    Without channels and engine it trains on the columns in `binned` alone: the baseline, or the twin, whose last
+    `joined_columns` columns stand for those of the partners and stay out of the local trees.
     """
 
     channels: Sequence[Channel]
@@ -119,6 +120,7 @@ class LabelBooster:
     parameters: BoostedTrees
     crypto: Crypto
     rng: Rng
+    joined_columns: int = 0
     log: TrainingLog = field(default_factory=TrainingLog)
     _asked: list[int] = field(default_factory=list)
 
@@ -149,7 +151,9 @@ class LabelBooster:
             if not alone:
                 await self._tell(TREE)  # 1
                 await self._engine().tree(q.g, q.h)
-            tree, leaf_of_row = await self._grow(half, q, inside, self._open_features(rng, alone), alone)
+            tree, leaf_of_row = await self._grow(
+                half, q, inside, self._open_features(rng, number < p.local_trees), alone
+            )
             leaves = sorted(set(leaf_of_row.tolist()))
             place = np.searchsorted(leaves, leaf_of_row)
             values = leaf_values(np.where(inside, place[:n], -1), len(leaves), g, h, p)
@@ -278,11 +282,12 @@ class LabelBooster:
                 self._asked[owner - 1] += 1
         return {i: sides[i] for i in won}
 
-    def _open_features(self, rng: Rng, alone: bool) -> list[Bools]:
+    def _open_features(self, rng: Rng, local: bool) -> list[Bools]:
         """Which features of each owner take part in this tree: at least one."""
-        widths = [len(self.binned.matrix.counts), *([] if alone else [len(s) for s in self.shapes])]
-        total = sum(widths)
-        chosen = np.zeros(total, dtype=bool)
+        own = len(self.binned.matrix.counts)
+        widths = [own, *([] if local else [len(s) for s in self.shapes])]
+        total = sum(widths) - (self.joined_columns if local else 0)
+        chosen = np.zeros(sum(widths), dtype=bool)
         chosen[rng.permutation("columns", total)[: max(1, round(self.parameters.column_sample * total))]] = (
             True
         )

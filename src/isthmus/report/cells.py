@@ -9,11 +9,11 @@ from numbers import Real
 from typing import TextIO
 
 _STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|[+＋]?[0-9][0-9 -]*")
 
 
 def neutral(text: str) -> str:
-    """The text with an apostrophe before it if a spreadsheet would calculate it; a plain number stays as it is."""
+    """The text, with an apostrophe before it if a spreadsheet would calculate it. Numbers and phone numbers stay."""
     if text.lstrip(" ").startswith(_STARTS) and not _NUMBER.fullmatch(text):
         return "'" + text
     return text
