@@ -46,7 +46,7 @@ async def run_feature_owner(job, digest, party, table, channel, out, progress): 
     if job.metadata.name == "partner-dies":
         os.kill(os.getpid(), signal.SIGKILL)
     if job.metadata.name == "partner-hangs":
-        (out / "hangs").touch()
+        (out / "hangs").write_text(str(os.getpid()))
         signal.pause()
     await channel.send(Count(table.rows))
     return {"rows": received.rows}

@@ -62,6 +62,7 @@ class _Run:
 
     step: Step | None = None
     started: dict[str, asyncio.Future[None]] | None = None
+    halt: asyncio.Future[IsthmusError] | None = None
 
 
 class Jobs:
@@ -363,15 +364,19 @@ class Jobs:
             self._store.move_job(job.id, {"proposed"}, "accepted", self._clock.now())
             self._enqueue(job)
 
-    def _on_ended(self, partner: str, run: bytes, code: str) -> None:
-        job = self._by_run(run, partner)
+    def _on_ended(self, partner: str, run_digest: bytes, code: str) -> None:
+        job = self._by_run(run_digest, partner)
         if job is None:
             return
         self._note(job, partner, code)
         error = PeerError("partner_failed", code=code or "closed", partner=partner)
         waiting = self._waiting(job, partner)
+        run = self._runs.get(job.id)
         if waiting:
             waiting.set_exception(error)
+        elif run and run.halt:
+            if code and not run.halt.done():
+                run.halt.set_result(error)
         elif job.role == "feature_owner":
             to: JobState = "refused" if code == "refused" else "failed"
             since: set[JobState] = {"proposed", "accepted", "queued"}
@@ -430,6 +435,7 @@ class Jobs:
         self._runs[stored.id] = _Run(started=futures)
         held = False
         try:
+            await self.check_own(_parse(stored))
             for name in sorted(parties.all):
                 if name == self._own:
                     held = await self._slot.acquire()
@@ -452,6 +458,7 @@ class Jobs:
         try:
             async with self._slot:
                 if self.find(stored.id).state == "queued":
+                    await self.check_own(_parse(stored))
                     self._send(stored.label_owner, Started(_run_of(stored)))
                     await self._work(stored, (stored.label_owner,))
         except IsthmusError as error:
@@ -490,10 +497,10 @@ class Jobs:
                 self._store.add_event(stored.id, self._clock.now(), "stage.state", self._own, data)
             run.step = step
 
+        run.halt = asyncio.get_running_loop().create_future()
+        log = folder / "worker.log"
         try:
-            done = await run_worker(
-                self._command, instruction, lines, folder / "worker.log", on_step, job.run.cores
-            )
+            done = await run_worker(self._command, instruction, lines, log, on_step, run.halt, job.run.cores)
         except asyncio.CancelledError:
             self._fail(stored, LocalError("worker_killed", why="the node was stopped"), {"running"})
             raise

@@ -20,6 +20,7 @@ from isthmus.wire.channel import Line
 from isthmus.wire.message import Abort
 from isthmus.wire.stream import StreamLine, open_stream
 
+HALT_S = 2.0
 _PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH"),
     *("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "COVERAGE_PROCESS_START"),
@@ -28,11 +29,18 @@ _PASSED_ON = (
 
 @dataclass(slots=True)
 class _Ending:
-    """The last line of the worker, and what went wrong on a line."""
+    """The last line of the worker, what went wrong on a line, and why it was halted."""
 
     done: dict[str, Any] | None = None
     error: IsthmusError | None = None
     line_error: IsthmusError | None = None
+    halted: IsthmusError | None = None
+
+    def cause(self) -> IsthmusError | None:
+        """The worker's own words come first, unless all that it knows is that a line was closed."""
+        if self.error and self.error.code != "closed":
+            return self.error
+        return self.line_error or self.halted or self.error
 
 
 async def run_worker(
@@ -41,10 +49,12 @@ async def run_worker(
     lines: Mapping[str, Line],
     log: Path,
     on_step: Callable[[Step], None],
+    halt: asyncio.Future[IsthmusError],
     cores: int = 0,
 ) -> dict[str, Any]:
     """What the worker's last line holds. Raises its error, or that of a line, or LocalError `worker_killed`.
 
+    Once `halt` holds an error the worker's channels are closed, and a worker that does not end by itself is ended.
     The lines are closed when this returns; where the worker died without a word the partners hear `worker_killed`.
     """
     ending = _Ending()
@@ -64,6 +74,7 @@ async def run_worker(
     streams: dict[str, StreamLine] = {}
     outward: list[asyncio.Task[None]] = []
     inward: list[asyncio.Task[None]] = []
+    watch: asyncio.Task[None] | None = None
     try:
         for partner, (ours, theirs) in pairs.items():
             theirs.close()
@@ -71,6 +82,7 @@ async def run_worker(
             trouble = _trouble(process, ending)
             inward.append(asyncio.create_task(_inward(lines[partner], streams[partner], trouble)))
             outward.append(asyncio.create_task(_outward(streams[partner], lines[partner], trouble)))
+        watch = asyncio.create_task(_halt(halt, streams, process, ending))
         assert process.stdin is not None
         with suppress(ConnectionError):
             process.stdin.write(replace(instruction, sockets=sockets).to_line())
@@ -82,9 +94,10 @@ async def run_worker(
         if process.returncode is None:
             process.kill()
         await process.wait()
-        for task in (*inward, *outward):
+        tasks = (*inward, *outward, *([watch] if watch else []))
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*inward, *outward, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for stream in streams.values():
             await stream.close()
         for line in lines.values():
@@ -92,10 +105,10 @@ async def run_worker(
                 with suppress(IsthmusError):
                     await line.put(Abort("worker_killed").encode())
             await line.close()
-    error = ending.line_error or ending.error
-    if error:
-        raise error
     if ending.done is None:
+        cause = ending.cause()
+        if cause:
+            raise cause
         code = process.returncode or 0
         why = f"signal {-code}" if code < 0 else f"exit {code}"
         raise LocalError("worker_killed", why=why)
@@ -118,6 +131,20 @@ def _trouble(process: asyncio.subprocess.Process, ending: _Ending) -> Callable[[
             process.kill()
 
     return keep
+
+
+async def _halt(
+    halt: asyncio.Future[IsthmusError],
+    streams: Mapping[str, StreamLine],
+    process: asyncio.subprocess.Process,
+    ending: _Ending,
+) -> None:
+    ending.halted = await asyncio.shield(halt)
+    for stream in streams.values():
+        await stream.close()
+    await asyncio.sleep(HALT_S)
+    if process.returncode is None:
+        process.kill()
 
 
 async def _inward(line: Line, stream: StreamLine, trouble: Callable[[IsthmusError], None]) -> None:

@@ -1,0 +1,381 @@
+"""The course of a job: what moves it, and what does not. Workers are real processes with a small runner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from isthmus.base.canonical import canonical_json
+from isthmus.base.errors import ConfigError, DataError, PolicyError
+from isthmus.crypto.seal import PartyKey
+from isthmus.jobs.consent import run_digest, sign
+from isthmus.jobs.control import Ended, Proposal, Reply, Start, Started
+from isthmus.jobs.spec import job_digest, load_job, parse_job, resolve
+from isthmus.wire.link import CONTROL
+from isthmus.wire.message import Message
+from tests.service.parties import Party, World, settled, until
+
+
+async def say(world: World, sender: Party, receiver: Party, message: Message | bytes) -> None:
+    """Puts something on the control channel and lets it be dealt with."""
+    body = message if isinstance(message, bytes) else message.encode()
+    await sender.lines[receiver.name, CONTROL].put(body)
+    await settled()
+
+
+def run_of(party: Party, job_id: str) -> bytes:
+    job = party.jobs.find(job_id)
+    return run_digest(job.digest, job.number)
+
+
+def code_of(party: Party, job_id: str) -> str | None:
+    error = party.jobs.find(job_id).error
+    return error["code"] if error else None
+
+
+def test_a_job_that_all_have_accepted_runs_at_both_sides(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            mine, theirs = world.bank.jobs.find(job_id), partner.jobs.find(job_id)
+            assert (mine.state, theirs.state) == ("done", "done"), (mine.error, theirs.error)
+            assert mine.result is not None
+            assert mine.result["rows"] == 30
+            assert mine.result["digest"] == mine.digest.hex()
+            assert mine.result["cpu_s"] > 0
+            assert mine.result["peak_bytes"] > 2**20
+            assert theirs.result is not None
+            assert theirs.result["rows"] == 40
+            for party in (world.bank, partner):
+                await until(partial(party.all_are, "done"))
+            assert (world.bank.folder / job_id / "scores.csv").is_file()
+            assert not {name for name in mine.result["environment"] if "TOKEN" in name or "KEY" in name}
+
+    asyncio.run(play())
+
+
+def test_nothing_runs_before_the_last_partner_has_accepted(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path, ("data-co", "shop")) as world:
+            first, second = world.partners
+            job_id = await world.propose()
+            await first.jobs.accept(job_id)
+            await until(lambda: world.bank.states()["data-co"] == "accepted")
+            assert world.bank.jobs.find(job_id).state == "proposed"
+            assert {digest for _, _, digest in world.board.opened} == {CONTROL}
+            await second.jobs.accept(job_id)
+            await world.ended(job_id)
+            assert world.bank.one().result["rows"] == 60  # type: ignore[index]
+
+    asyncio.run(play())
+
+
+def test_a_refusal_ends_the_job_everywhere(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path, ("data-co", "shop")) as world:
+            first, second = world.partners
+            job_id = await world.propose()
+            await second.jobs.accept(job_id)
+            first.jobs.refuse(job_id)
+            await world.ended(job_id)
+            assert {p.jobs.find(job_id).state for p in (world.bank, first, second)} == {"refused"}
+            assert code_of(world.bank, job_id) == "refused"
+            with pytest.raises(ConfigError) as caught:
+                await first.jobs.accept(job_id)
+            assert caught.value.code == "conflict"
+
+    asyncio.run(play())
+
+
+def test_what_arrives_for_a_job_that_nobody_accepted_does_nothing(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            run = run_of(partner, job_id)
+            for forged in (
+                Start(run),
+                Started(run),
+                Start(bytes(32)),
+                b"",
+                b"\xff" * 100,
+                Start(run).encode() + b"x",
+            ):
+                await say(world, world.bank, partner, forged)
+            for reply in (
+                Started(run),
+                Start(run),
+                Reply(run, True, b"", ""),
+                Reply(run, True, bytes(64), ""),
+                Reply(bytes(32), True, bytes(64), ""),
+            ):
+                await say(world, partner, world.bank, reply)
+            assert (world.bank.one().state, partner.one().state) == ("proposed", "proposed")
+            assert {digest for _, _, digest in world.board.opened} == {CONTROL}
+            assert not (partner.folder / job_id).exists()
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            assert world.bank.one().state == "done"
+
+    asyncio.run(play())
+
+
+def test_a_consent_by_another_key_or_for_another_run_does_not_count(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            job, run = world.bank.one(), run_of(world.bank, job_id)
+            for signature in (
+                sign(job.digest, 1, "data-co", PartyKey.generate()),
+                sign(job.digest, 2, "data-co", partner.key),
+                sign(job.digest, 1, "bank", partner.key),
+            ):
+                await say(world, partner, world.bank, Reply(run, True, signature, ""))
+            assert world.bank.one().state == "proposed"
+
+    asyncio.run(play())
+
+
+def test_a_proposal_that_is_not_the_proposers_own_is_dropped(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            resolved = resolve(load_job(world.text()))
+            digest, document = job_digest(resolved), _canonical(resolved)
+            good = sign(digest, 1, "bank", world.bank.key)
+            other = resolve(
+                parse_job(resolved | {"parties": {"label_owner": "data-co", "feature_owners": ["bank"]}})
+            )
+            open_ended = {**resolved, "crypto": {**resolved["crypto"], "engine": "auto"}}
+            for proposal in (
+                Proposal(1, document, sign(digest, 1, "bank", PartyKey.generate())),
+                Proposal(2, document, good),
+                Proposal(1, document.replace(b'"trees":100', b'"trees":101'), good),
+                Proposal(1, document + b" ", good),
+                Proposal(1, b"{}", good),
+                Proposal(1, b"\xff", good),
+                Proposal(1, _canonical(other), sign(job_digest(other), 1, "bank", world.bank.key)),
+                Proposal(1, _canonical(open_ended), sign(job_digest(open_ended), 1, "bank", world.bank.key)),
+            ):
+                await say(world, world.bank, partner, proposal)
+            assert partner.store.jobs() == []
+            await say(world, world.bank, partner, Proposal(1, document, good))
+            await say(world, world.bank, partner, Proposal(1, document, good))
+            assert partner.one().state == "proposed"
+
+    asyncio.run(play())
+
+
+def _canonical(document: dict[str, object]) -> bytes:
+    return canonical_json(document)
+
+
+def test_a_table_that_changed_is_noticed_before_signing_and_before_running(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            table = partner.data / "table.csv"
+            before = table.read_text()
+            table.write_text(before + "u9999,1,1\n")
+            with pytest.raises(DataError) as caught:
+                await partner.jobs.accept(job_id)
+            assert caught.value.code == "dataset_changed"
+            assert partner.one().state == "proposed"
+            table.write_text(before)
+            (world.bank.data / "table.csv").write_text("id,x,bad\n")
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            assert code_of(world.bank, job_id) == "dataset_changed"
+            assert code_of(partner, job_id) == "partner_failed"
+            with pytest.raises(DataError):
+                await world.bank.jobs.propose(world.text("second"), None)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "partner_code"),
+    [
+        ("partner-fails", "partner_failed", "too_small"),
+        ("partner-dies", "partner_failed", "worker_killed"),
+        ("label-dies", "worker_killed", "partner_failed"),
+        ("label-connects", "bug", "partner_failed"),
+        ("label-prints", None, None),
+    ],
+)
+def test_a_failure_is_told_in_both_places(
+    tmp_path: Path, name: str, label: str | None, partner_code: str | None
+) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose(name)
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            assert (code_of(world.bank, job_id), code_of(partner, job_id)) == (label, partner_code)
+            for party in (world.bank, partner):
+                await until(partial(party.all_are, "done", "failed"))
+            if name == "partner-fails":
+                answers = {a.party: a.code for a in world.bank.store.answers(job_id)}
+                assert answers["data-co"] == "too_small"
+
+    asyncio.run(play())
+
+
+def test_one_job_runs_at_a_time_and_the_next_one_waits(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            first = await world.propose("partner-hangs")
+            await partner.jobs.accept(first)
+            hangs = partner.folder / first / "hangs"
+            await until(lambda: hangs.exists() and bool(hangs.read_text()))
+            second = await world.propose("card")
+            await partner.jobs.accept(second)
+            await until(lambda: world.bank.jobs.find(second).state == "queued")
+            await settled()
+            assert partner.jobs.find(second).state == "accepted"
+            os.kill(int(hangs.read_text()), signal.SIGKILL)
+            await world.ended(first)
+            await world.ended(second)
+            assert world.bank.jobs.find(second).state == "done"
+            assert code_of(partner, first) == "worker_killed"
+
+    asyncio.run(play())
+
+
+def test_a_partner_that_restarts_fails_the_job_in_those_words(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose("partner-hangs")
+            await partner.jobs.accept(job_id)
+            await until((partner.folder / job_id / "hangs").exists)
+            run = run_of(world.bank, job_id)
+            world.bank.lines["data-co", run].restarted.set()
+            await world.ended(job_id)
+            assert code_of(world.bank, job_id) == "partner_restarted"
+
+    asyncio.run(play())
+
+
+def test_a_node_that_stops_ends_its_worker_and_the_partner_hears_of_it(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose("partner-hangs")
+            await partner.jobs.accept(job_id)
+            hangs = partner.folder / job_id / "hangs"
+            await until(lambda: hangs.exists() and bool(hangs.read_text()))
+            await partner.jobs.close()
+            with pytest.raises(ProcessLookupError):
+                os.kill(int(hangs.read_text()), 0)
+            assert code_of(partner, job_id) == "worker_killed"
+            await until(lambda: world.bank.jobs.find(job_id).state == "failed")
+            assert code_of(world.bank, job_id) == "partner_failed"
+
+    asyncio.run(play())
+
+
+def test_a_job_that_ran_when_the_node_ended_has_failed_when_it_begins_again(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            now = world.bank.one().created_at
+            assert world.bank.store.move_job(job_id, {"proposed"}, "running", now)
+            world.bank.jobs.begin()
+            assert code_of(world.bank, job_id) == "worker_killed"
+            await until(lambda: partner.one().state == "failed")
+
+    asyncio.run(play())
+
+
+def test_a_lost_proposal_and_a_lost_answer_are_said_again_when_the_partner_restarts(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            partner.store.__init__()  # type: ignore[misc]
+            partner.know(world.bank)
+            await partner.register(30)
+            world.bank.lines["data-co", CONTROL].restarted.set()
+            await until(lambda: bool(partner.store.jobs()))
+            assert partner.one().id == job_id
+
+    asyncio.run(play())
+
+
+def test_the_same_file_again_is_another_run_and_needs_consent_again(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            first = await world.propose()
+            await partner.jobs.accept(first)
+            await world.ended(first)
+            second = await world.propose()
+            assert second == f"{first}-2"
+            await settled()
+            assert partner.jobs.find(second).state == "proposed"
+            await partner.jobs.accept(second)
+            await world.ended(second)
+            assert world.bank.jobs.find(second).state == "done"
+
+    asyncio.run(play())
+
+
+def test_a_job_needs_confirmed_partners_known_columns_and_a_day_to_come(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            about = {"name": "card", "purpose": "Rank applicants by risk", "valid_until": "2025-01-01"}
+            with pytest.raises(PolicyError) as expired:
+                await world.bank.jobs.propose(world.text(metadata=about), None)
+            assert expired.value.code == "expired"
+            with pytest.raises(DataError) as column:
+                await world.bank.jobs.propose(world.text(sample={"label": "worse"}), None)
+            assert column.value.code == "missing_column"
+            ids = {"by": "ids", "test_ids_sha256": "0" * 64}
+            with pytest.raises(ConfigError) as path:
+                await world.bank.jobs.propose(world.text(split=ids), None)
+            assert path.value.code == "missing_field"
+            with pytest.raises(DataError) as changed:
+                await world.bank.jobs.propose(world.text(split=ids), str(world.bank.data / "table.csv"))
+            assert changed.value.code == "dataset_changed"
+            with pytest.raises(ConfigError) as owner:
+                await world.partners[0].jobs.propose(world.text(), None)
+            assert owner.value.fields["field"] == "parties.label_owner"
+            partner = world.bank.store.partner("data-co")
+            assert partner is not None
+            world.bank.store.put_partner(replace(partner, confirmed=False))
+            with pytest.raises(ConfigError) as confirmed:
+                await world.bank.jobs.propose(world.text(), None)
+            assert confirmed.value.code == "not_confirmed"
+            assert world.bank.store.jobs() == []
+
+    asyncio.run(play())
+
+
+def test_an_ending_from_a_stranger_to_the_job_is_ignored(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path, ("data-co", "shop")) as world:
+            first, second = world.partners
+            job = await world.bank.jobs.propose(world.text(), None)
+            await until(lambda: first.store.job(job.id) is not None)
+            first.know(second)
+            first.jobs.talk_to("shop")
+            second.jobs.talk_to("data-co")
+            await say(world, second, first, Ended(run_of(first, job.id), "refused"))
+            assert first.one().state == "proposed"
+
+    asyncio.run(play())
