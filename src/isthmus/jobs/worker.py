@@ -104,7 +104,7 @@ def _test_ids(
     path = Path(instruction.test_ids_path)
     if file_digest(path) != job.split.test_ids_sha256:
         raise DataError("dataset_changed", file=path.name)
-    ids = read_ids(path, ReadOptions(id=options.id, id_form=options.id_form))
+    ids = read_ids(path, ReadOptions(id=options.id, id_form=options.id_form, encoding=options.encoding))
     known = set(table.ids)
     unknown = [row for row, test_id in enumerate(ids, start=1) if test_id not in known]
     if unknown:
