@@ -1,0 +1,152 @@
+"""Messages: what is encoded comes back; whatever else comes is a PeerError."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
+from isthmus.base.errors import PeerError
+from isthmus.crypto.sealed import SealedCiphertexts
+from isthmus.wire.message import (
+    Abort,
+    Array,
+    Blob,
+    Flag,
+    Message,
+    Number,
+    Raw,
+    Sealed,
+    Text,
+    kind_of,
+)
+
+
+@dataclass(frozen=True)
+class Everything(Message):
+    KIND: ClassVar[int] = 0x7F01
+    flag: Annotated[bool, Flag()]
+    count: Annotated[int, Number("Q")]
+    value: Annotated[float, Number("d")]
+    name: Annotated[str, Text(40)]
+    blob: Annotated[bytes, Blob(100)]
+    tag: Annotated[bytes, Raw(8)]
+    table: Annotated[NDArray[np.int32], Array("i4", None, 3)]
+    sums: Annotated[SealedCiphertexts, Sealed(16)]
+
+
+def example() -> Everything:
+    rows = np.arange(24, dtype=np.uint8).reshape(3, 8)
+    sums = SealedCiphertexts(rows, freshly_randomised=True)
+    table = np.arange(6, dtype=np.int32).reshape(2, 3)
+    return Everything(True, 7, 0.5, "名", b"xyz", b"12345678", table, sums)
+
+
+texts = st.text(max_size=10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    flag=st.booleans(),
+    count=st.integers(0, 2**64 - 1),
+    value=st.floats(allow_nan=False),
+    name=texts,
+    blob=st.binary(max_size=100),
+    tag=st.binary(min_size=8, max_size=8),
+    table=arrays.arrays(np.int32, st.tuples(st.integers(0, 5), st.just(3))),
+    rows=arrays.arrays(np.uint8, st.tuples(st.integers(0, 4), st.integers(1, 16))),
+)
+def test_a_message_comes_back_as_it_was(
+    flag: bool,
+    count: int,
+    value: float,
+    name: str,
+    blob: bytes,
+    tag: bytes,
+    table: NDArray[np.int32],
+    rows: NDArray[np.uint8],
+) -> None:
+    sums = SealedCiphertexts(rows, freshly_randomised=True)
+    sent = Everything(flag, count, value, name, blob, tag, table, sums)
+    body = sent.encode()
+    back = Everything.decode(body)
+    assert kind_of(body) == Everything.KIND
+    assert (back.flag, back.count, back.value, back.name, back.blob, back.tag) == (
+        flag,
+        count,
+        value,
+        name,
+        blob,
+        tag,
+    )
+    assert np.array_equal(back.table, table)
+    assert np.array_equal(back.sums.rows, rows)
+    assert back.encode() == body
+
+
+def test_a_message_cut_anywhere_is_refused() -> None:
+    body = example().encode()
+    for size in range(len(body)):
+        with pytest.raises(PeerError):
+            Everything.decode(body[:size])
+    with pytest.raises(PeerError):
+        Everything.decode(body + b"\0")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_random_bytes_raise_nothing_but_a_peer_error(noise: bytes) -> None:
+    for body in (
+        noise,
+        Everything.KIND.to_bytes(2, "little") + noise,
+        Abort.KIND.to_bytes(2, "little") + noise,
+    ):
+        for message in (Everything, Abort):
+            with contextlib.suppress(PeerError):
+                message.decode(body)
+
+
+@settings(max_examples=200, deadline=None)
+@given(at=st.integers(0, len(example().encode()) - 1), bits=st.integers(1, 255))
+def test_a_changed_byte_raises_nothing_but_a_peer_error(at: int, bits: int) -> None:
+    body = bytearray(example().encode())
+    body[at] ^= bits
+    with contextlib.suppress(PeerError):
+        Everything.decode(bytes(body))
+
+
+def test_an_array_that_declares_more_than_is_there_is_refused_before_memory_is_taken() -> None:
+    body = example().encode()
+    shape = (2).to_bytes(4, "little") + (3).to_bytes(4, "little")
+    at = body.index(shape)
+    huge = (2**32 - 1).to_bytes(4, "little") + (3).to_bytes(4, "little")
+    with pytest.raises(PeerError):
+        Everything.decode(body[:at] + huge + body[at + 8 :])
+
+
+def test_a_message_of_another_kind_is_refused() -> None:
+    with pytest.raises(PeerError) as caught:
+        Everything.decode(Abort("bug").encode())
+    assert caught.value.code == "bad_message"
+
+
+def test_a_raw_array_cannot_be_sent_where_ciphertexts_are_due() -> None:
+    sent = example()
+    with pytest.raises(TypeError):
+        Everything(
+            sent.flag,
+            sent.count,
+            sent.value,
+            sent.name,
+            sent.blob,
+            sent.tag,
+            sent.table,
+            sent.sums.rows,  # type: ignore[arg-type]
+        ).encode()
