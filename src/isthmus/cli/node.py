@@ -86,14 +86,19 @@ def serve(settings: Settings, until_eof: bool) -> None:
         )
 
     if until_eof:
-        threading.Thread(target=_end_with_input, daemon=True).start()
+        end_with_input()
     run_node(settings.folder, ready)
 
 
-def _end_with_input() -> None:
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
+def end_with_input() -> None:
+    """From now on this process gets SIGTERM when its standard input closes."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @click.command()

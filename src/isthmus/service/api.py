@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import isthmus
-from isthmus.base.errors import ConfigError, IsthmusError, LocalError, PolicyError
+from isthmus.base.errors import ConfigError, DataError, IsthmusError, LocalError, PolicyError
 from isthmus.jobs.document import MAX_BYTES
 from isthmus.jobs.spec import JobFile, parse_job
 from isthmus.service.datasets import columns_in
@@ -246,6 +246,9 @@ def _error_handlers(app: FastAPI, node: Node) -> None:
         if error.status_code in (404, 405):
             missing = ConfigError("not_found", what="such a route", list_command="isthmus --help")
             return answer(request, missing, error.status_code)
+        if error.status_code == 413:
+            limit = f"{BODY_MAX_BYTES // 2**20} MiB"
+            return answer(request, DataError("too_large", what="the request", size="more", limit=limit), 413)
         return answer(
             request, ConfigError("bad_document", where="the request", why="it is not JSON"), error.status_code
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -23,6 +25,17 @@ def serve(folder: NodeFolder, ready: Callable[[Node, int], None], worker: Sequen
         asyncio.run(_serve(folder, ready, worker))
 
 
+class _Server(uvicorn.Server):
+    """Leaves signals to us: after one of them the node is closed in order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def leave(self) -> None:
+        self.should_exit = True
+
+
 async def _serve(folder: NodeFolder, ready: Callable[[Node, int], None], worker: Sequence[str]) -> None:
     node = Node(folder, worker=worker)
     with socket.socket() as listener:
@@ -36,7 +49,9 @@ async def _serve(folder: NodeFolder, ready: Callable[[Node, int], None], worker:
         port = listener.getsockname()[1]
         app = make_app(node, folder.token())
         config = uvicorn.Config(app, access_log=False, log_config=None, lifespan="off", server_header=False)
-        server = uvicorn.Server(config)
+        server = _Server(config)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, server.leave)
         try:
             await node.start()
             folder.announce(port, node.link_port)

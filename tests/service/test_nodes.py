@@ -1,0 +1,193 @@
+"""Real nodes: processes on loopback, TLS, the sealed link, SQLite. The runner in their workers is a small one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isthmus.base.errors import ConfigError, LocalError, PolicyError
+from isthmus.client import Client
+from isthmus.client.temporary import TemporaryNode, TemporaryNodes
+from isthmus.store.records import ENDED
+
+FAKE_NODE = (sys.executable, str(Path(__file__).with_name("fake_node.py")))
+
+
+def until(condition: Callable[[], Any]) -> None:
+    while not condition():
+        time.sleep(0.02)
+
+
+def tick() -> None:
+    time.sleep(0.02)
+
+
+def text(name: str, partners: tuple[str, ...] = ("data-co",)) -> str:
+    names = ("bank", *partners)
+    document = {
+        "apiVersion": "isthmus/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "purpose": "Rank applicants by risk"},
+        "parties": {"label_owner": "bank", "feature_owners": list(partners)},
+        "inputs": {party: {"dataset": "table@1", "keys": [[{"column": "id"}]]} for party in names},
+        "sample": {"label": "bad"},
+    }
+    return json.dumps(document)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporaryNodes]:
+    root = tmp_path_factory.mktemp("nodes")
+    data = root / "data"
+    data.mkdir()
+    rows = [f"canary{i:04d},{i * 7 % 11},{i % 2}" for i in range(40)]
+    (data / "table.csv").write_text("\n".join(["id,x,bad", *rows]) + "\n")
+    with TemporaryNodes(["bank", "data-co"], root, [data], command=FAKE_NODE) as running:
+        for node in running.nodes:
+            node.client.add_dataset("table", str(data / "table.csv"), "id")
+        yield running
+
+
+def ended(node: TemporaryNode, job_id: str) -> bool:
+    return node.client.job(job_id)["state"] in ENDED
+
+
+def test_a_job_goes_from_proposal_to_done_at_both_nodes(nodes: TemporaryNodes) -> None:
+    bank, partner = nodes.nodes
+    seen: list[str] = []
+    job = nodes.run(text("card"), None, tick, lambda job: seen.append(job["state"]))
+    assert (job["state"], job["error"]) == ("done", None)
+    assert job["result"] is not None
+    assert job["result"]["rows"] == 40
+    until(lambda: all(p["state"] == "done" for p in bank.client.job(job["id"])["parties"]))
+    theirs = partner.client.job(job["id"])
+    assert (theirs["state"], theirs["digest"], theirs["role"]) == ("done", job["digest"], "feature_owner")
+    assert all(p["signed"] for p in job["parties"])
+    assert (Path(job["folder"]) / "scores.csv").is_file()
+    events = bank.client.events(job["id"])
+    assert [e["data"]["state"] for e in events if e["kind"] == "job.state"] == [
+        "proposed", "accepted", "queued", "running", "done"
+    ]  # fmt: skip
+    assert [e["id"] for e in bank.client.events(job["id"], after=events[1]["id"])] == [
+        e["id"] for e in events[2:]
+    ]
+
+
+def test_a_job_waits_for_the_partner_and_can_be_refused(nodes: TemporaryNodes) -> None:
+    bank, partner = nodes.nodes
+    job_id = bank.client.propose(text("not-wanted"))["id"]
+    until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
+    assert bank.client.job(job_id)["state"] == partner.client.job(job_id)["state"] == "proposed"
+    plan = partner.client.plan_of(job_id)
+    assert plan["own_columns"] == ["x", "bad"]
+    assert plan["digest"] == bank.client.job(job_id)["digest"]
+    partner.client.refuse_job(job_id)
+    until(lambda: ended(bank, job_id))
+    shown = bank.client.job(job_id)
+    assert shown["state"] == "refused"
+    assert shown["error"] is not None
+    assert "data-co refused" in shown["error"]["detail"]
+    with pytest.raises(ConfigError) as caught:
+        partner.client.accept_job(job_id)
+    assert caught.value.code == "conflict"
+
+
+def test_a_partner_killed_in_a_running_job_fails_it_at_both_sides_in_words(nodes: TemporaryNodes) -> None:
+    bank, partner = nodes.nodes
+    job_id = bank.client.propose(text("partner-hangs"))["id"]
+    until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
+    partner.client.accept_job(job_id)
+    hangs = Path(partner.client.job(job_id)["folder"]) / "hangs"
+    until(lambda: hangs.exists() and hangs.read_text())
+    partner.process.kill()
+    partner.process.wait()
+    until(lambda: not _alive(int(hangs.read_text())))
+    nodes.restart("data-co")
+    until(lambda: ended(bank, job_id) and ended(partner, job_id))
+    mine, theirs = bank.client.job(job_id)["error"], partner.client.job(job_id)["error"]
+    assert mine is not None
+    assert theirs is not None
+    assert (mine["code"], theirs["code"]) == ("partner_restarted", "worker_killed")
+    assert mine["hint"]
+    again = nodes.run(text("card"), None, tick, lambda job: None)
+    assert again["state"] == "done", again["error"]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_a_second_node_on_the_same_folder_is_refused(nodes: TemporaryNodes) -> None:
+    import subprocess
+
+    bank = nodes.node("bank")
+    second = subprocess.run(
+        [sys.executable, "-m", "isthmus.cli.main", "--home", str(bank.folder.home), "serve"],
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert "[busy]" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert bank.client.node()["party"] == "bank"
+
+
+def test_the_doctor_finds_a_line_that_stands(nodes: TemporaryNodes) -> None:
+    findings = {f["probe"]: f for f in nodes.node("data-co").client.doctor("bank")}
+    assert findings["line to bank"]["verdict"] == "ok"
+    assert {"isthmus", "python", "sqlite", "tls", "clock", "disk", "files", "round trip"} <= set(findings)
+    assert {f["verdict"] for f in nodes.node("bank").client.doctor("data-co")} <= {"ok", "warn"}
+    with pytest.raises(ConfigError):
+        nodes.node("bank").client.doctor("nobody")
+
+
+def test_a_wrong_token_and_wrong_words_are_refused(nodes: TemporaryNodes) -> None:
+    bank = nodes.node("bank")
+    with pytest.raises(PolicyError) as caught:
+        bank.client.confirm_partner("data-co", ["babab"] * 4)
+    assert caught.value.code == "words_differ"
+    token = bank.folder.home / "token"
+    before = token.read_text()
+    token.write_text("another")
+    try:
+        with Client(bank.folder) as stranger, pytest.raises(PolicyError) as refused:
+            stranger.jobs()
+        assert refused.value.code == "sign_in"
+    finally:
+        token.write_text(before)
+
+
+def test_no_id_no_token_and_no_key_is_in_a_log_a_database_or_a_command_line(nodes: TemporaryNodes) -> None:
+    for node in nodes.nodes:
+        key = (node.folder.home / "keys" / "party.key").read_text()
+        token = (node.folder.home / "token").read_text()
+        for file in [f for f in node.folder.home.rglob("*") if f.is_file()]:
+            data = file.read_bytes()
+            assert b"canary0" not in data, file
+            if file.name not in ("party.key", "token"):
+                assert key.encode() not in data, file
+                assert token.encode() not in data, file
+        command = Path(f"/proc/{node.process.pid}/cmdline")
+        if command.exists():
+            assert token.encode() not in command.read_bytes()
+            assert token.encode() not in Path(f"/proc/{node.process.pid}/environ").read_bytes()
+
+
+def test_nodes_end_when_their_starter_lets_go_of_them(tmp_path: Path) -> None:
+    with TemporaryNodes(["bank", "data-co"], tmp_path, [], command=FAKE_NODE) as nodes:
+        processes = [node.process for node in nodes.nodes]
+        folder = nodes.node("bank").folder
+    assert [process.returncode for process in processes] == [0, 0]
+    with pytest.raises(LocalError):
+        Client(folder)
