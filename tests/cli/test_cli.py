@@ -1,0 +1,225 @@
+"""The command line: exit codes, JSON and tables, two languages, a whole join and job between two real nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isthmus.cli.main import run
+from isthmus.client.temporary import end
+from tests.jobs.examples import TEXT
+
+FAKE_NODE = str(Path(__file__).parents[1] / "service" / "fake_node.py")
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
+    """Runs a command; gives exit code, what it wrote to stdout (JSON where it is JSON), and its talk."""
+
+    def play(*arguments: object) -> tuple[int, Any, str]:
+        code = run([str(a) for a in arguments])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        try:
+            return code, json.loads(out), err
+        except ValueError:
+            return code, out, err
+
+    return play
+
+
+@contextmanager
+def node(home: Path) -> Iterator[None]:
+    with (home / "node.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, FAKE_NODE, "--home", str(home)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline(), (home / "node.log").read_text()
+        yield
+    finally:
+        end(process)
+
+
+def test_bad_arguments_exit_with_four_and_say_why(call: Callable[..., Any], tmp_path: Path) -> None:
+    for arguments in ((), ("nope",), ("job", "show"), ("init",), ("-o", "xml", "version"), ("job", "accept")):
+        code, _, err = call(*arguments)
+        assert code == 4
+        assert "Usage:" in err
+    code, _, err = call("--home", tmp_path, "init", "--party", "River Bank")
+    assert (code, "[out_of_bounds]" in err) == (4, True)
+
+
+def test_help_stands_for_every_command(call: Callable[..., Any]) -> None:
+    for arguments in (
+        *((), ("init",), ("serve",), ("doctor",), ("version",), ("try",)),
+        *(("partner", verb) for verb in ("invite", "accept", "confirm", "ls")),
+        *(("dataset", verb) for verb in ("add", "ls", "show")),
+        *(("job", verb) for verb in ("plan", "run", "ls", "show", "watch", "accept", "refuse")),
+    ):
+        code, out, _ = call(*arguments, "--help")
+        assert code == 0
+        assert out.startswith("Usage:")
+
+
+def test_version_is_json_in_a_pipe_and_words_when_asked(call: Callable[..., Any]) -> None:
+    code, out, _ = call("version")
+    assert (code, set(out)) == (0, {"isthmus", "python", "sqlite"})
+    assert "isthmus 0." in call("version", "-o", "table")[1]
+
+
+def test_a_new_node_is_made_once_and_shows_no_secret(call: Callable[..., Any], tmp_path: Path) -> None:
+    home = tmp_path / "node"
+    code, out, err = call("--home", home, "init", "--party", "bank", "--data", tmp_path)
+    assert (code, out["mode"], out["data"]) == (0, "dial-out", [str(tmp_path)])
+    secret = (home / "keys" / "party.key").read_text()
+    assert secret not in json.dumps(out) + err
+    code, _, err = call("--home", home, "init", "--party", "bank")
+    assert (code, "[already_there]" in err) == (4, True)
+
+
+def test_an_error_comes_in_the_language_asked_for_with_its_next_step(
+    call: Callable[..., Any], tmp_path: Path
+) -> None:
+    code, out, err = call("--home", tmp_path / "none", "--lang", "zh", "job", "ls")
+    assert (code, out) == (4, "")
+    assert "不是节点目录" in err
+    assert "isthmus --home" in err
+    call("--home", tmp_path / "node", "init", "--party", "bank")
+    code, _, err = call("--home", tmp_path / "node", "job", "ls", "--lang", "en")
+    assert code == 1
+    assert f"Run: isthmus --home {tmp_path / 'node'} serve" in err
+
+
+def test_a_key_that_others_can_read_stops_serve_and_the_doctor_says_so(
+    call: Callable[..., Any], tmp_path: Path
+) -> None:
+    home = tmp_path / "node"
+    call("--home", home, "init", "--party", "bank")
+    (home / "keys" / "party.key").chmod(0o644)
+    code, _, err = call("--home", home, "serve")
+    assert (code, "[file_mode]" in err) == (4, True)
+    assert "chmod 600" in err
+    code, out, _ = call("--home", home, "doctor")
+    assert code == 1
+    assert [f["verdict"] for f in out if f["probe"] == "files"] == ["fail"]
+    (home / "keys" / "party.key").unlink()
+    code, _, err = call("--home", home, "serve")
+    assert (code, "[key_missing]" in err) == (4, True)
+    assert not (home / "keys" / "party.key").exists()
+
+
+def test_a_job_file_that_cannot_be_used_is_refused_before_anything_is_asked(
+    call: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("a: &x [*x]")
+    code, _, err = call("job", "plan", file)
+    assert (code, "[bad_document]" in err) == (4, True)
+    code, _, err = call("job", "plan", tmp_path / "none.yaml")
+    assert (code, "[bad_path]" in err) == (4, True)
+    file.write_text(TEXT)
+    code, _, err = call("job", "plan", file, "--set", "tres=1")
+    assert (code, "[unknown_field]" in err) == (4, True)
+
+
+def test_two_institutions_join_and_run_a_job(
+    call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank, other, data = tmp_path / "bank", tmp_path / "data-co", tmp_path / "data"
+    data.mkdir()
+    (data / "apps.csv").write_text(
+        "mobile,x,bad\n" + "".join(f"1380000{i:04d},{i},{i % 2}\n" for i in range(40))
+    )
+    (data / "risk.csv").write_text(
+        "phone,y,staff\n" + "".join(f"1380000{i:04d},{i},{i % 2}\n" for i in range(30))
+    )
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{probe.getsockname()[1]}"
+    assert call("--home", bank, "init", "--party", "bank", "--data", data)[0] == 0
+    assert call("--home", other, "init", "--party", "data-co", "--listen", place, "--data", data)[0] == 0
+    with node(bank), node(other):
+        invite = tmp_path / "invite.txt"
+        code, line, err = call("--home", bank, "partner", "invite")
+        invite.write_text(line)
+        code, reply, err = call("--home", other, "partner", "accept", invite)
+        assert code == 0
+        words = err.split("Four words of this join: ")[1].split("\n")[0].split()
+        (tmp_path / "reply.txt").write_text(reply)
+        code, joined, _ = call("--home", bank, "partner", "accept", tmp_path / "reply.txt")
+        assert (code, joined["words"]) == (0, words)
+        assert call("--home", bank, "partner", "accept", tmp_path / "reply.txt")[0] == 4
+        code, _, err = call("--home", bank, "partner", "confirm", "data-co", *words[::-1])
+        assert (code, "[words_differ]" in err) == (6, True)
+
+        file = tmp_path / "job.yaml"
+        file.write_text(TEXT)
+        code, added, _ = call("--home", bank, "dataset", "add", data / "apps.csv", "--key", "mobile", "--as", "phone-cn",
+                              "--label", "bad")  # fmt: skip
+        assert (code, added["dataset"]) == (0, "apps@1")
+        assert (
+            call("--home", other, "dataset", "add", data / "risk.csv", "--key", "phone", "--as", "phone-cn")[
+                0
+            ]
+            == 0
+        )
+        code, _, err = call("--home", bank, "job", "run", file)
+        assert (code, "[not_confirmed]" in err) == (4, True)
+        assert call("--home", bank, "partner", "confirm", "data-co", *words)[0] == 0
+        assert call("--home", other, "partner", "confirm", "bank", *words)[0] == 0
+        assert "confirmed" in call("--home", other, "partner", "ls", "-o", "table")[1]
+        assert call("--home", bank, "doctor", "--partner", "data-co")[0] == 0
+
+        code, plan, _ = call("--home", bank, "job", "plan", file, "--set", "trees=5")
+        assert (code, plan["own_columns"], plan["resolved"]["model"]["trees"]) == (0, ["x"], 5)
+        text = call("--home", bank, "--lang", "zh", "-o", "table", "job", "plan", file)[1]
+        assert "求各方共有的样本" in text
+        code, job, _ = call("--home", bank, "job", "run", file)
+        assert (code, job["state"]) == (0, "proposed")
+        while not call("--home", other, "job", "ls")[1]:
+            time.sleep(0.05)
+        code, proposed, _ = call("--home", other, "job", "show", job["id"])
+        assert (proposed["state"], proposed["digest"]) == ("proposed", job["digest"])
+        assert call("--home", bank, "job", "watch", job["id"], "--timeout", 0)[0] == 3
+        monkeypatch.setattr("click.termui.visible_prompt_func", lambda text: "n")
+        code, _, err = call("--home", other, "job", "accept", job["id"])
+        assert code == 130
+        for said in (
+            "Rank new card applicants by risk",
+            job["digest"],
+            "bank",
+            "which rows are in every tree node",
+            ": y",
+        ):
+            assert said in err
+        assert call("--home", other, "job", "show", job["id"])[1]["state"] == "proposed"
+        assert call("--home", other, "job", "accept", job["id"], "--yes")[0] == 0
+        code, done, err = call("--home", bank, "job", "watch", job["id"])
+        assert (code, done["state"]) == (0, "done")
+        assert f"{job['id']} done" in err
+        assert str(done["folder"]) in call("--home", bank, "job", "show", job["id"], "-o", "table")[1]
+        assert call("--home", other, "job", "accept", job["id"], "--yes")[0] == 4
+
+        file.write_text(TEXT.replace("name: card", "name: partner-fails"))
+        code, failing, _ = call("--home", bank, "job", "run", file)
+        while len(call("--home", other, "job", "ls")[1]) < 2:
+            time.sleep(0.05)
+        call("--home", other, "job", "accept", failing["id"], "--yes")
+        code, _, err = call("--home", bank, "job", "watch", failing["id"])
+        assert (code, "[partner_failed]" in err, "too_small" in err) == (1, True, True)
+    assert call("--home", bank, "job", "ls")[0] == 1
+    assert os.listdir(bank / "jobs")
