@@ -70,11 +70,10 @@ class HttpTransport:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise LineError("unreachable", partner=partner.name, why=_short(error)) from None
 
-    def forget(self, partner: Partner) -> None:
-        """Close the connections to a partner in the background."""
-        if (session := self._sessions.pop(partner, None)) is not None and session.connector is not None:
-            session.connector.close()
-            session.detach()
+    async def forget(self, partner: Partner) -> None:
+        """Close the connections to a partner."""
+        if (session := self._sessions.pop(partner, None)) is not None:
+            await session.close()
 
     async def close(self) -> None:
         sessions = list(self._sessions.values())

@@ -195,8 +195,7 @@ class Link:
                 return
             if known.partner.public_key != partner.public_key:
                 raise ConfigError("already_there", what=f"the partner {partner.name}, with another key")
-            self._undial(partner.name)
-            self._http.forget(known.partner)
+            self._undial(known)
             known.partner = partner
             self._dial(known)
             return
@@ -212,8 +211,7 @@ class Link:
         del self._peers[name]
         self._listener.forget(peer)
         peer.leave()
-        self._undial(name)
-        self._http.forget(peer.partner)
+        self._undial(peer)
 
     async def listen(self, host: str, port: int, ssl_context: ssl.SSLContext) -> int:
         """Listen for partners that dial us; returns the port. Make the context with `server_context`."""
@@ -239,8 +237,7 @@ class Link:
         self._started = False
         for peer in self._peers.values():
             peer.leave()
-        for name in list(self._dialers):
-            self._undial(name)
+            self._undial(peer)
         if self._leaving:
             await asyncio.gather(*self._leaving)
         if self._server is not None:
@@ -287,7 +284,7 @@ class Link:
         except Refused as refusal:
             raise _refusal(refusal, address) from None
         finally:
-            self._http.forget(stranger)
+            await self._http.forget(stranger)
 
     def _peer(self, name: str) -> Peer:
         if (peer := self._peers.get(name)) is None:
@@ -299,12 +296,17 @@ class Link:
             dialer = self._dialers[peer.name] = Dialer(self._here, peer, self._transport)
             dialer.start()
 
-    def _undial(self, name: str) -> None:
-        if (dialer := self._dialers.pop(name, None)) is not None:
+    def _undial(self, peer: Peer) -> None:
+        """Stop dialing a partner; the rest happens in the background."""
+        if (dialer := self._dialers.pop(peer.name, None)) is not None:
             dialer.cancel()
-            task = asyncio.get_running_loop().create_task(dialer.stopped())
+            task = asyncio.get_running_loop().create_task(self._left(dialer, peer.partner))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
+
+    async def _left(self, dialer: Dialer, partner: Partner) -> None:
+        await dialer.stopped()
+        await self._http.forget(partner)
 
     def _count(self, name: str, sent: int, received: int) -> None:
         if (peer := self._peers.get(name)) is not None:

@@ -33,6 +33,8 @@ _POLL_MAX_S: Final = 60.0
 _IN_FLIGHT_MAX: Final = 256
 _SESSIONS_KEPT: Final = 4
 _PENDING_MAX: Final = 8
+_HELLOS_A_MINUTE: Final = 120  # refused ones; several nodes may share an address
+_JOINS_A_MINUTE: Final = 30
 _TRIP = struct.Struct("<dd")
 
 _log = logging.getLogger(__name__)
@@ -88,8 +90,8 @@ class Listener:
         self._join = join
         self._peers: dict[bytes, Peer] = {}
         self._sessions: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._guard = Guard(here.clock, 20)
-        self._join_guard = Guard(here.clock, 20)
+        self._guard = Guard(here.clock, _HELLOS_A_MINUTE)
+        self._join_guard = Guard(here.clock, _JOINS_A_MINUTE)
 
     def know(self, peer: Peer) -> None:
         self._peers[peer.fingerprint] = peer
