@@ -440,11 +440,17 @@ class IsthmusError(Exception):
 
     def sentence(self, language: str) -> str:
         entry = self.entries[self.code]
-        return (entry.zh if language == "zh" else entry.en).format_map(_Blank(self.fields))
+        return (entry.zh if language == "zh" else entry.en).format_map(self._words())
 
     def hint(self, language: str) -> str:
         entry = self.entries[self.code]
-        return (entry.hint_zh if language == "zh" else entry.hint_en).format_map(_Blank(self.fields))
+        return (entry.hint_zh if language == "zh" else entry.hint_en).format_map(self._words())
+
+    def _words(self) -> _Blank:
+        lists = (list, tuple)
+        return _Blank(
+            {k: ", ".join(map(str, v)) if isinstance(v, lists) else v for k, v in self.fields.items()}
+        )
 
 
 class ConfigError(IsthmusError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 import sys
@@ -13,25 +14,43 @@ from pathlib import Path
 import click
 
 from isthmus.base.errors import IsthmusError, LocalError
-from isthmus.cli.dataset import dataset
-from isthmus.cli.demo import demo
-from isthmus.cli.job import job
-from isthmus.cli.node import doctor, init, serve, version
 from isthmus.cli.output import Settings, common
-from isthmus.cli.partner import partner
-from isthmus.cli.try_ import try_
 
 BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 
-@click.group()
+COMMANDS = {
+    "init": "node:init",
+    "serve": "node:serve",
+    "doctor": "node:doctor",
+    "version": "node:version",
+    "partner": "partner:partner",
+    "dataset": "dataset:dataset",
+    "job": "job:job",
+    "try": "try_:try_",
+    "demo": "demo:demo",
+}
+"""Command to file of this folder and name in it."""
+
+
+class _Commands(click.Group):
+    """Loads the file of a command when it is asked for: one noun need not wait for the imports of all."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        file, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"isthmus.cli.{file}"), name)
+        return command
+
+
+@click.group(cls=_Commands)
 @common
 def cli() -> None:
     """Joint models between institutions, while raw data never leaves its owner."""
-
-
-for command in (init, serve, doctor, version, partner, dataset, job, try_, demo):
-    cli.add_command(command)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from isthmus.base.errors import ConfigError, LocalError
 from isthmus.crypto.seal import PartyKey
-from isthmus.wire.link import make_certificate
 
 PARTY_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
+
+
+MakeCertificate = Callable[[str, list[str]], tuple[bytes, bytes]]
+"""Common name and hosts in; certificate and private key out, PEM."""
 
 
 class NodeConfig(BaseModel):
@@ -66,7 +69,7 @@ class NodeFolder:
         self._control = home / "control.json"
 
     @staticmethod
-    def create(home: Path, config: NodeConfig) -> NodeFolder:
+    def create(home: Path, config: NodeConfig, make_certificate: MakeCertificate) -> NodeFolder:
         """A new node: folder, key, token and, where it listens, a certificate. Refuses a folder that is one."""
         folder = NodeFolder(home)
         if folder._config.exists() or folder._key.exists():
