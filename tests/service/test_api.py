@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from isthmus.service.api import BODY_MAX_BYTES, make_app
 from isthmus.service.node import Node
 from isthmus.store.folder import NodeFolder, make_config
+from isthmus.wire.link import make_certificate
 from tests.jobs.examples import TEXT
 
 Ask = Callable[..., Awaitable[httpx.Response]]
@@ -25,7 +26,7 @@ def asking(tmp_path: Path, play: Callable[[httpx.AsyncClient, Node], Awaitable[N
 
     async def run() -> None:
         config = make_config({"party": "bank", "mode": "dial-out", "data": [str(tmp_path)]}, "test")
-        node = Node(NodeFolder.create(tmp_path / "node", config))
+        node = Node(NodeFolder.create(tmp_path / "node", config, make_certificate))
         await node.start()
         transport = httpx.ASGITransport(make_app(node, "secret-token"), raise_app_exceptions=False)
         headers = {"Authorization": "Bearer secret-token"}

@@ -10,6 +10,7 @@ import pytest
 
 from isthmus.base.errors import ConfigError, LocalError
 from isthmus.store.folder import NodeFolder, make_config
+from isthmus.wire.link import make_certificate
 
 DIAL_OUT: dict[str, Any] = {"party": "bank", "mode": "dial-out"}
 DIRECT = DIAL_OUT | {"mode": "direct", "listen": "127.0.0.1:8443", "address": "https://bank.example:8443"}
@@ -17,7 +18,7 @@ DIRECT = DIAL_OUT | {"mode": "direct", "listen": "127.0.0.1:8443", "address": "h
 
 @pytest.fixture
 def folder(tmp_path: Path) -> NodeFolder:
-    return NodeFolder.create(tmp_path / "node", make_config(DIRECT, "test"))
+    return NodeFolder.create(tmp_path / "node", make_config(DIRECT, "test"), make_certificate)
 
 
 def secrets_of(folder: NodeFolder) -> list[Path]:
@@ -50,7 +51,7 @@ def test_a_secret_that_others_can_read_or_that_is_gone_stops_the_node(folder: No
 def test_a_folder_that_is_a_node_is_never_made_anew(folder: NodeFolder) -> None:
     before = folder.party_key().public
     with pytest.raises(ConfigError) as caught:
-        NodeFolder.create(folder.home, make_config(DIAL_OUT, "test"))
+        NodeFolder.create(folder.home, make_config(DIAL_OUT, "test"), make_certificate)
     assert caught.value.code == "already_there"
     assert folder.party_key().public == before
     with pytest.raises(ConfigError) as caught:

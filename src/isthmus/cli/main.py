@@ -21,7 +21,7 @@ BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 COMMANDS = {
     "init": "node:init",
-    "serve": "node:serve",
+    "serve": "serve:serve",
     "doctor": "node:doctor",
     "version": "node:version",
     "partner": "partner:partner",

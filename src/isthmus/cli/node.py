@@ -1,13 +1,9 @@
-"""init, serve, doctor, version: the node itself."""
+"""init, doctor, version: the node itself."""
 
 from __future__ import annotations
 
-import json
-import os
 import platform
-import signal
 import sqlite3
-import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,9 +13,8 @@ import isthmus
 from isthmus.base.errors import ConfigError, IsthmusError
 from isthmus.cli.output import Settings, common, pass_settings, table
 from isthmus.service.doctor import examine_node
-from isthmus.service.node import Node
-from isthmus.service.serve import serve as run_node
 from isthmus.store.folder import NodeFolder, make_config
+from isthmus.wire.link import make_certificate
 
 
 @click.command()
@@ -55,50 +50,12 @@ def init(
         "data": folders,
     }
     config = make_config(fields, "init")
-    folder = NodeFolder.create(settings.home.absolute(), config)
+    folder = NodeFolder.create(settings.home.absolute(), config, make_certificate)
     key = folder.party_key()
     shown = {"party": party, "home": str(folder.home), "mode": config.mode, "address": address,
              "key": key.public.hex(), "data": folders}  # fmt: skip
     settings.show(shown, lambda: table(("field", "value"), list(shown.items())))
     settings.say("Next: isthmus serve", "下一步：isthmus serve")
-
-
-@click.command()
-@click.option("--until-eof", is_flag=True, help="End when standard input closes.")
-@common
-@pass_settings
-def serve(settings: Settings, until_eof: bool) -> None:
-    """Run the node until Ctrl-C."""
-
-    def ready(node: Node, port: int) -> None:
-        if settings.as_json:
-            click.echo(json.dumps({"party": node.config.party, "port": port, "link_port": node.link_port}))
-        listens = node.config.listen
-        settings.say(
-            f"{node.config.party} runs; "
-            + (
-                f"partners reach it at {node.config.address} (listening on {listens})"
-                if listens
-                else "it calls out only"
-            ),
-            f"{node.config.party} 已启动；"
-            + (f"合作方地址 {node.config.address}（监听 {listens}）" if listens else "仅主动外连"),
-        )
-
-    if until_eof:
-        end_with_input()
-    run_node(settings.folder, ready)
-
-
-def end_with_input() -> None:
-    """From now on this process gets SIGTERM when its standard input closes."""
-
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @click.command()

@@ -19,6 +19,7 @@ from typing import Self
 from isthmus.base.errors import LocalError, PolicyError
 from isthmus.client.client import Client, JobView
 from isthmus.store.folder import NodeFolder, make_config
+from isthmus.wire.link import make_certificate
 
 SERVE = (sys.executable, "-m", "isthmus.cli.main")
 END_S = 20.0
@@ -50,13 +51,15 @@ class TemporaryNodes:
         self._data = [str(folder.resolve()) for folder in data]
         self._language = language
         self._command = command
+        self._launched: list[subprocess.Popen[bytes]] = []
         self.nodes: list[TemporaryNode] = []
 
     def __enter__(self) -> Self:
         try:
-            for place, party in enumerate(self._parties):
-                folder = self._create(party, listens=place == 0)
-                self.nodes.append(self._start(party, folder))
+            folders = [self._create(party, listens=place == 0) for place, party in enumerate(self._parties)]
+            processes = [self._launch(folder) for folder in folders]
+            for party, folder, process in zip(self._parties, folders, processes, strict=True):
+                self.nodes.append(self._ready(party, folder, process))
             for other in self.nodes[1:]:
                 join(self.nodes[0].client, other.client)
         except BaseException:
@@ -73,8 +76,9 @@ class TemporaryNodes:
         """Ends the nodes and waits for them."""
         for node in self.nodes:
             node.client.close()
-            end(node.process)
+        end(*self._launched)
         self.nodes.clear()
+        self._launched.clear()
 
     def node(self, party: str) -> TemporaryNode:
         return next(node for node in self.nodes if node.party == party)
@@ -84,7 +88,7 @@ class TemporaryNodes:
         node = self.node(party)
         node.client.close()
         end(node.process)
-        again = self._start(party, node.folder)
+        again = self._ready(party, node.folder, self._launch(node.folder))
         node.process, node.client = again.process, again.client
 
     def run(
@@ -115,9 +119,9 @@ class TemporaryNodes:
             "address": f"https://{place}" if listens else None,
             "data": self._data,
         }
-        return NodeFolder.create(self._root / party, make_config(config, party))
+        return NodeFolder.create(self._root / party, make_config(config, party), make_certificate)
 
-    def _start(self, party: str, folder: NodeFolder) -> TemporaryNode:
+    def _launch(self, folder: NodeFolder) -> subprocess.Popen[bytes]:
         with (folder.home / "node.log").open("ab") as log:
             process = subprocess.Popen(
                 [*self._command, "--home", str(folder.home), "-o", "json", "serve", "--until-eof"],
@@ -126,14 +130,15 @@ class TemporaryNodes:
                 stderr=log,
                 start_new_session=True,
             )
+        self._launched.append(process)
+        return process
+
+    def _ready(self, party: str, folder: NodeFolder, process: subprocess.Popen[bytes]) -> TemporaryNode:
+        """Waits for the line that a node writes once it answers."""
         assert process.stdout is not None
-        try:
-            if not json.loads(process.stdout.readline() or b"null"):
-                raise LocalError("not_running", path=str(folder.home))
-            return TemporaryNode(party, folder, process, Client(folder, self._language))
-        except BaseException:
-            end(process)
-            raise
+        if not json.loads(process.stdout.readline() or b"null"):
+            raise LocalError("not_running", path=str(folder.home))
+        return TemporaryNode(party, folder, process, Client(folder, self._language))
 
 
 def join(inviter: Client, other: Client) -> None:
@@ -149,17 +154,19 @@ def join(inviter: Client, other: Client) -> None:
     other.confirm_partner(accepted["name"], heard)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Closes what the process watches, waits for it, and kills it if it does not go."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-    try:
-        process.wait(END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def end(*processes: subprocess.Popen[bytes]) -> None:
+    """Closes what the processes watch, waits for them, and kills those that do not go."""
+    for process in processes:
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+    for process in processes:
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _free_port() -> int:

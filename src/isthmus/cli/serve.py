@@ -1,0 +1,52 @@
+"""serve: runs the node."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+
+import click
+
+from isthmus.cli.output import Settings, common, pass_settings
+from isthmus.service.node import Node
+from isthmus.service.serve import serve as run_node
+
+
+@click.command()
+@click.option("--until-eof", is_flag=True, help="End when standard input closes.")
+@common
+@pass_settings
+def serve(settings: Settings, until_eof: bool) -> None:
+    """Run the node until Ctrl-C."""
+
+    def ready(node: Node, port: int) -> None:
+        if settings.as_json:
+            click.echo(json.dumps({"party": node.config.party, "port": port, "link_port": node.link_port}))
+        listens = node.config.listen
+        settings.say(
+            f"{node.config.party} runs; "
+            + (
+                f"partners reach it at {node.config.address} (listening on {listens})"
+                if listens
+                else "it calls out only"
+            ),
+            f"{node.config.party} 已启动；"
+            + (f"合作方地址 {node.config.address}（监听 {listens}）" if listens else "仅主动外连"),
+        )
+
+    if until_eof:
+        end_with_input()
+    run_node(settings.folder, ready)
+
+
+def end_with_input() -> None:
+    """From now on this process gets SIGTERM when its standard input closes."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
