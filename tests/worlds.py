@@ -1,20 +1,25 @@
-"""Every protocol runs in every world: memory with room for one message, a stream between two threads, the link."""
+"""Every protocol runs in every world: memory with room for one message, a stream between two threads, the link, and the
+link with its exchanges cut before and after they are delivered."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from isthmus.wire.channel import Channel, Line
+from isthmus.wire.faults import Fault, FaultyTransport
 from isthmus.wire.memory import memory_pair
 from isthmus.wire.meter import Meter
 from isthmus.wire.stream import open_stream
+from tests.wire.pair import JOB, dialing, listening, memory_links, run
 
 Role = Callable[[Channel], Awaitable[Any]]
-WORLDS = ("memory", "stream")
+WORLDS = ("memory", "stream", "link", "cut")
+"""`link`: HTTPS with real certificates. `cut`: the link, half of whose exchanges are lost, doubled or late."""
 
 
 async def finish(role: Role, channel: Channel) -> Any:
@@ -71,10 +76,7 @@ def metered_pair(first: Role, second: Role) -> tuple[tuple[Any, Any], tuple[Mete
 
 def _in_memory(first: Role, second: Role) -> tuple[Any, Any]:
     async def go() -> tuple[Any, Any]:
-        here, there = memory_pair(1)
-        return await asyncio.gather(
-            finish(first, Channel(here)), finish(second, Channel(there)), return_exceptions=True
-        )
+        return await _over_lines(*memory_pair(1), first, second)
 
     results = asyncio.run(go())
     return results[0], results[1]
@@ -102,4 +104,33 @@ def _over_stream(first: Role, second: Role) -> tuple[Any, Any]:
     return results[0], results[1]
 
 
-WORLD = {"memory": _in_memory, "stream": _over_stream}
+def _over_link(first: Role, second: Role) -> tuple[Any, Any]:
+    async def go() -> tuple[Any, Any]:
+        async with listening() as (a, port), dialing(port) as b:
+            return await _over_lines(a.open("b", JOB), b.open("a", JOB), first, second)
+
+    return run(go)
+
+
+def _over_a_cut_link(first: Role, second: Role) -> tuple[Any, Any]:
+    faults = random.Random(11)
+
+    def choose(number: int, path: str, body: bytes) -> Fault:
+        return faults.choices(
+            [Fault.NONE, Fault.BEFORE, Fault.AFTER, Fault.TWICE, Fault.LATE], [5, 2, 2, 1, 1]
+        )[0]
+
+    async def go() -> tuple[Any, Any]:
+        async with memory_links(lambda inner: FaultyTransport(inner, choose, late_s=0.005)) as pair:
+            return await _over_lines(*pair.open(), first, second)
+
+    return run(go)
+
+
+async def _over_lines(here: Line, there: Line, first: Role, second: Role) -> tuple[Any, Any]:
+    return await asyncio.gather(
+        finish(first, Channel(here)), finish(second, Channel(there)), return_exceptions=True
+    )
+
+
+WORLD = {"memory": _in_memory, "stream": _over_stream, "link": _over_link, "cut": _over_a_cut_link}
