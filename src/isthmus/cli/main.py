@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import sys
@@ -19,18 +18,7 @@ from isthmus.cli.output import Settings, common
 BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 
-COMMANDS = {
-    "init": "node:init",
-    "serve": "serve:serve",
-    "doctor": "node:doctor",
-    "version": "node:version",
-    "partner": "partner:partner",
-    "dataset": "dataset:dataset",
-    "job": "job:job",
-    "try": "try_:try_",
-    "demo": "demo:demo",
-}
-"""Command to file of this folder and name in it."""
+COMMANDS = ("init", "serve", "doctor", "version", "partner", "dataset", "job", "try", "demo")
 
 
 class _Commands(click.Group):
@@ -40,11 +28,44 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        file, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"isthmus.cli.{file}"), name)
-        return command
+        match cmd_name:
+            case "init":
+                from isthmus.cli.node import init
+
+                return init
+            case "serve":
+                from isthmus.cli.serve import serve
+
+                return serve
+            case "doctor":
+                from isthmus.cli.node import doctor
+
+                return doctor
+            case "version":
+                from isthmus.cli.node import version
+
+                return version
+            case "partner":
+                from isthmus.cli.partner import partner
+
+                return partner
+            case "dataset":
+                from isthmus.cli.dataset import dataset
+
+                return dataset
+            case "job":
+                from isthmus.cli.job import job
+
+                return job
+            case "try":
+                from isthmus.cli.try_ import try_
+
+                return try_
+            case "demo":
+                from isthmus.cli.demo import demo
+
+                return demo
+        return None
 
 
 @click.group(cls=_Commands)
