@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -120,6 +121,16 @@ def test_a_key_that_others_can_read_stops_serve_and_the_doctor_says_so(
     assert not (home / "keys" / "party.key").exists()
 
 
+def test_a_port_that_is_taken_is_named(call: Callable[..., Any], tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        call("--home", tmp_path / "node", "init", "--party", "bank", "--listen", place)
+        code, _, err = call("--home", tmp_path / "node", "serve")
+    assert (code, "[port_taken]" in err, place in err) == (1, True, True)
+
+
 def test_a_job_file_that_cannot_be_used_is_refused_before_anything_is_asked(
     call: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -145,8 +156,6 @@ def test_two_institutions_join_and_run_a_job(
     (data / "risk.csv").write_text(
         "phone,y,staff\n" + "".join(f"1380000{i:04d},{i},{i % 2}\n" for i in range(30))
     )
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{probe.getsockname()[1]}"

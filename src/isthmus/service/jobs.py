@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import time
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
@@ -282,7 +281,7 @@ class Jobs:
                 if error.code == "closed":
                     return
                 self._partner_restarted(partner, error)
-            except PeerError as error:
+            except IsthmusError as error:
                 _log.warning("%s on the control channel of %s: dropped", error.code, partner)
 
     async def _take(self, partner: str, body: bytes) -> None:
@@ -489,7 +488,7 @@ class Jobs:
             reading=dataset.options,
         )
         lines = {name: self._lines.open(name, _run_of(stored), 0) for name in partners}
-        run, began_s = self._runs[stored.id], time.monotonic()
+        run, began_s = self._runs[stored.id], self._clock.monotonic_s()
 
         def on_step(step: Step) -> None:
             if run.step is None or run.step.stage != step.stage:
@@ -507,7 +506,7 @@ class Jobs:
         result = done["result"] | {
             "cpu_s": done["cpu_s"],
             "peak_bytes": done["peak_bytes"],
-            "wall_s": time.monotonic() - began_s,
+            "wall_s": self._clock.monotonic_s() - began_s,
         }
         self._store.move_job(stored.id, {"running"}, "done", self._clock.now(), result=result)
         self._note(stored, self._own, "")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isthmus.base.clock import Clock, SystemClock
+from isthmus.base.errors import LocalError
 from isthmus.service.datasets import Datasets
 from isthmus.service.jobs import Jobs
 from isthmus.service.joining import Side
@@ -45,7 +46,11 @@ class Node:
         if self.config.listen:
             host, _, port = self.config.listen.rpartition(":")
             context = server_context(str(self.folder.certificate), str(self.folder.tls_key))
-            self.link_port = await self.link.listen(host.strip("[]"), int(port), context)
+            try:
+                self.link_port = await self.link.listen(host.strip("[]"), int(port), context)
+            except (OSError, OverflowError) as error:
+                why = getattr(error, "strerror", None) or "it cannot be opened"
+                raise LocalError("port_taken", port=self.config.listen, why=why) from None
         self.partners.begin()
         self.jobs.begin()
         await self.link.start()
