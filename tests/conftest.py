@@ -25,7 +25,7 @@ BUDGETS_S = {
     "cli": 60,
     "report": 30,
     "scenarios": 30,
-    "house": 60,
+    "house": 120,
     "e2e": 240,
 }
 SLOWEST = 10
