@@ -11,8 +11,8 @@ import pytest
 from isthmus.base.errors import ConfigError, LineError, LocalError, PeerError
 from isthmus.wire.channel import Channel, Line
 from isthmus.wire.dialer import Transport
-from isthmus.wire.envelope import BODY_MAX_BYTES, Kind
-from isthmus.wire.faults import FaultyTransport
+from isthmus.wire.envelope import BODY_MAX_BYTES, Kind, read_header
+from isthmus.wire.faults import Fault, FaultyTransport
 from isthmus.wire.lane import WINDOW
 from isthmus.wire.link import CONTROL, Link, Partner
 from isthmus.wire.message import MESSAGE_MAX_BYTES, Abort
@@ -254,6 +254,30 @@ def test_a_tool_gives_up_after_the_time_it_was_given_and_names_the_reason() -> N
     run(test)
 
 
+def test_keys_are_changed_while_messages_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isthmus.wire.dialer._SESSION_S", 0.005)
+
+    async def test() -> None:
+        made: list[FaultyTransport] = []
+
+        def wrap(inner: Transport) -> Transport:
+            made.append(FaultyTransport(inner))
+            return made[0]
+
+        async with memory_links(wrap) as links:
+            a, b = links.open()
+            for _ in range(4):
+                await asyncio.gather(
+                    send_powers(a, 20), add_powers(b, 20), send_powers(b, 20), add_powers(a, 20)
+                )
+                await asyncio.sleep(0.02)
+            sessions = {read_header(seen.request).session for seen in made[0].seen if seen.path == EXCHANGE}
+            assert len(sessions) > 2
+            assert links.b.state("a").problem is None
+
+    run(test)
+
+
 # Restarts.
 
 
@@ -308,6 +332,65 @@ def test_a_restart_of_the_dialer_fails_job_channels_and_starts_control_anew() ->
         assert (await control.get(), await new.get()) == (b"3", b"4")
         await again.close(0)
         await a.close(0)
+
+    run(test)
+
+
+def test_what_was_meant_for_the_process_before_a_restart_never_reaches_the_new_one() -> None:
+    async def test() -> None:
+        away = False
+
+        def wrap(inner: Transport) -> Transport:
+            return FaultyTransport(inner, lambda number, path, body: Fault.BEFORE if away else Fault.NONE)
+
+        async with memory_links(wrap) as links:
+            control_a, control_b = links.open(CONTROL)
+            await control_b.put(b"1")
+            assert await control_a.get() == b"1"
+            away = True
+            await control_b.put(b"for the old one")
+            await until(lambda: not links.b.state("a").connected)
+            await asyncio.sleep(0.05)
+            again = new_a()
+            control = again.open("b", CONTROL)
+            links.wire.link = again
+            away = False
+            assert await code_of(control_b.get()) == "partner_restarted"
+            await asyncio.sleep(0.03)
+            await control_b.put(b"2")
+            await control_b.put(b"3")
+            assert [await control.get(), await control.get()] == [b"2", b"3"]
+            await again.close(0)
+
+    run(test)
+
+
+def test_a_late_answer_of_the_process_before_a_restart_is_not_applied() -> None:
+    async def test() -> None:
+        held, release = asyncio.Event(), asyncio.Event()
+
+        def wrap(inner: Transport) -> Transport:
+            async def send(partner: Partner, path: str, body: bytes) -> bytes:
+                reply = await inner(partner, path, body)
+                if path == EXCHANGE and not held.is_set() and read_header(reply).kind == Kind.FRAME:
+                    held.set()
+                    await release.wait()
+                return reply
+
+            return send
+
+        async with memory_links(wrap) as links:
+            old, job = links.open()
+            links.b.open("a", CONTROL)
+            await old.put(b"old")
+            await held.wait()
+            again = new_a()
+            links.wire.link = again
+            await until(lambda: again.state("b").connected)
+            release.set()
+            await again.open("b", JOB).put(b"new")
+            assert await job.get() == b"new"
+            await again.close(0)
 
     run(test)
 
@@ -566,6 +649,10 @@ def test_two_that_dial_each_other_carry_one_line() -> None:
         )
         assert a.state("b").connected
         assert b.state("a").connected
+        await asyncio.sleep(0.1)
+        before = there.count, back.count
+        await asyncio.sleep(0.2)
+        assert sorted((there.count > before[0], back.count > before[1])) == [False, True]
         await b.close(0)
         await a.close(0)
 
