@@ -169,15 +169,30 @@ def test_a_broken_environment_is_made_again(with_uv: Checkout) -> None:
     assert installed.startswith("pip install")
 
 
-def test_a_failed_installation_says_so_and_is_tried_again(with_uv: Checkout) -> None:
+PYTHON_WITH_PIP = """\
+#!/bin/sh
+case "$1 $2" in
+"-m pip") echo "pip $3" >>"$UV_LOG"; [ "$3" = --version ] || exit {code} ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_where_uv_fails_pip_is_tried_and_where_both_fail_it_says_so(with_uv: Checkout, code: int) -> None:
     with_uv.program(
-        with_uv.path / "uv", '#!/bin/sh\nprintf "x\\n" >>"$UV_LOG"\necho "no network" >&2\nexit 1\n'
+        with_uv.path / "uv", '#!/bin/sh\necho "uv $1" >>"$UV_LOG"\necho "no network" >&2\nexit 1\n'
     )
-    for _ in range(2):
+    python = with_uv.root / ".venv" / "bin" / "python"
+    python.unlink()
+    with_uv.program(python, PYTHON_WITH_PIP.format(code=code))
+    for attempt in range(2):
         done = with_uv.run("demo")
-        assert done.returncode == 2
-        assert "no network" in done.stderr
-        assert len(with_uv.asked_of_uv()) == 1
+        assert done.returncode == (0 if code == 0 else 2)
+        if code == 0 and attempt == 1:
+            assert with_uv.asked_of_uv() == []
+        else:
+            assert "no network" in done.stderr
+            assert with_uv.asked_of_uv() == ["uv pip", "pip --version", "pip install"]
 
 
 def test_the_command_gets_ctrl_c_itself(with_uv: Checkout) -> None:
