@@ -17,6 +17,7 @@ from isthmus.wire.meter import Meter
 from isthmus.wire.stream import open_stream
 from tests.wire.pair import JOB, dialing, listening, memory_links, run
 
+LIMIT_S = 280.0
 Role = Callable[[Channel], Awaitable[Any]]
 WORLDS = ("memory", "stream", "link", "cut")
 """`link`: HTTPS with real certificates. `cut`: the link, half of whose exchanges are lost, doubled or late."""
@@ -109,7 +110,7 @@ def _over_link(first: Role, second: Role) -> tuple[Any, Any]:
         async with listening() as (a, port), dialing(port) as b:
             return await _over_lines(a.open("b", JOB), b.open("a", JOB), first, second)
 
-    return run(go)
+    return run(go, LIMIT_S)
 
 
 def _over_a_cut_link(first: Role, second: Role) -> tuple[Any, Any]:
@@ -124,7 +125,7 @@ def _over_a_cut_link(first: Role, second: Role) -> tuple[Any, Any]:
         async with memory_links(lambda inner: FaultyTransport(inner, choose, late_s=0.005)) as pair:
             return await _over_lines(*pair.open(), first, second)
 
-    return run(go)
+    return run(go, LIMIT_S)
 
 
 async def _over_lines(here: Line, there: Line, first: Role, second: Role) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from isthmus.jobs.plan import MESSAGES, Plan, make_plan
+from isthmus.jobs.plan import Plan, make_plan
 from isthmus.jobs.spec import parse_job
 from tests.jobs.examples import document
 
@@ -41,6 +41,9 @@ def test_with_several_partners_each_learns_only_what_all_share() -> None:
 
 def test_the_paillier_engine_shows_every_tree_node_and_the_plan_says_so() -> None:
     assert "which rows are in every tree node" in learned(plan(), "data-co", "train")
+    hidden = plan(crypto={"engine": "lattice-hint"})
+    assert "which rows are in every tree node" not in learned(hidden, "data-co", "train")
+    assert "how many encrypted vectors" in learned(hidden, "data-co", "train")
 
 
 @pytest.mark.parametrize(("reveal", "said"), [("ids", True), ("column", False)])
@@ -67,5 +70,9 @@ def test_every_row_has_words_in_both_languages() -> None:
 
 
 def test_every_kind_of_message_is_listed_once() -> None:
-    assert len(set(MESSAGES)) == len(MESSAGES)
-    assert {"Abort", "Blinded", "Shapes", "Encrypted", "Won", "Results"} <= set(MESSAGES)
+    listed = plan(crypto={"engine": "lattice-hint"}).messages
+    assert len(set(listed)) == len(listed)
+    assert {"Vector", "Offline"} <= set(listed)
+    assert {"Abort", "Blinded", "Shapes", "Encrypted", "Won", "Results"} <= set(
+        plan(crypto={"engine": "paillier"}).messages
+    )

@@ -47,7 +47,7 @@ def job_file(**changes: Any) -> JobFile:
             "local_trees": 0,
         },
         "features": {"binning": {"max_bins": 6}},
-        "crypto": {"paillier_bits": 2048},
+        "crypto": {"engine": "lattice-hint", "paillier_bits": 2048},
         "evaluate": {"bootstrap": 20},
     }
     return parse_job(resolve(parse_job({**document, **changes})))
@@ -74,18 +74,20 @@ def people(first: int, count: int, seed: int, with_label: bool = False) -> Table
     return Table([i.encode() for i in ids], columns, label, {}, np.arange(1, count + 1), raw)
 
 
-def run(job: JobFile, tmp: Path, test_ids: list[bytes] | None = None) -> tuple[Any, Any, Table]:
-    digest = job_digest(resolve(job))
+def run(
+    job: JobFile, tmp: Path, test_ids: list[bytes] | None = None, digest: bytes | None = None
+) -> tuple[Any, Any, Table]:
+    chosen = digest or job_digest(resolve(job))
     bank, partner = people(0, 500, 1, with_label=True), people(100, 500, 2)
     here, there = tmp / "bank", tmp / "partner"
     here.mkdir()
     there.mkdir()
 
     async def label_owner(channel: Channel) -> Any:
-        return await run_label_owner(job, digest, bank, {PARTNER: channel}, here, Progress(), test_ids)
+        return await run_label_owner(job, chosen, bank, {PARTNER: channel}, here, Progress(), test_ids)
 
     async def feature_owner(channel: Channel) -> Any:
-        return await run_feature_owner(job, digest, PARTNER, partner, channel, there, Progress())
+        return await run_feature_owner(job, chosen, PARTNER, partner, channel, there, Progress())
 
     return (*run_pair("memory", label_owner, feature_owner), bank)
 
@@ -141,13 +143,14 @@ def test_no_name_of_a_column_crosses_into_the_others_files(tmp_path: Path) -> No
         assert (f"{CANARY}-{i}" in there) == (i >= 3)
 
 
-def test_only_planned_kinds_of_message_cross(tmp_path: Path) -> None:
-    job = job_file()
+@pytest.mark.parametrize(("engine", "kind"), [("lattice-hint", "Vector"), ("paillier", "Encrypted")])
+def test_only_planned_kinds_of_message_cross(tmp_path: Path, engine: str, kind: str) -> None:
+    job = job_file(crypto={"engine": engine, "paillier_bits": 2048})
     run(job, tmp_path)
     report = json.loads((tmp_path / "bank" / "report.json").read_text())
     crossed = {row["kind"] for row in report["bytes"]["kinds"]}
     assert crossed <= set(make_plan(job).messages)
-    assert "Encrypted" in crossed
+    assert kind in crossed
 
 
 def test_a_rerun_gives_the_same_bits_and_another_seed_another_model(tmp_path: Path) -> None:
@@ -212,6 +215,18 @@ def test_scores_equal_the_twin_on_pooled_tables_bit_for_bit(tmp_path: Path, loca
     found = scores(tmp_path / "bank" / "scores.csv")
     assert {i.strip(): s for i, s in found.items()} == {i.strip(): s for i, s in twin.items()}
     assert len(labels) == len(found)
+
+
+def test_both_engines_give_the_same_model(tmp_path: Path) -> None:
+    halves = []
+    for engine in ("lattice-hint", "paillier"):
+        folder = tmp_path / engine
+        folder.mkdir()
+        job = job_file(crypto={"engine": engine, "paillier_bits": 2048})
+        digest = job_digest(resolve(job_file()))
+        run(job, folder, digest=digest)
+        halves.append([(folder / side / "half.json").read_bytes() for side in ("bank", "partner")])
+    assert halves[0] == halves[1]
 
 
 def test_column_reveal_gives_the_same_model_as_ids(tmp_path: Path) -> None:

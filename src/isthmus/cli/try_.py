@@ -97,8 +97,8 @@ def standard_job(
         "align": {"min_rows": 100},
         "sample": {"label": label, **({} if positive is None else {"positive": positive})},
         "split": split,
-        "model": {"trees": 20, "min_child_rows": 20, "stop_after": 0},
-        "crypto": {"paillier_bits": 2048},
+        "model": {"min_child_rows": 20, "stop_after": 0},
+        "crypto": {"engine": "lattice-hint"},
         "report": {"languages": [language]},
     }
 

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from isthmus.jobs.spec import JobFile, job_digest, resolve
-from isthmus.protocols import align, binning, boost, evaluate, histogram, score
+from isthmus.protocols import align, binning, boost, evaluate, hint, histogram, score
 from isthmus.wire.message import Message
 
 
@@ -50,7 +50,13 @@ class Plan:
 
 def make_plan(job: JobFile) -> Plan:
     resolved = resolve(job)
-    return Plan(resolved, job_digest(resolved), STAGES, tuple(_leaks(job)), MESSAGES)
+    return Plan(
+        resolved,
+        job_digest(resolved),
+        STAGES,
+        tuple(_leaks(job)),
+        (*COMMON, *OF_ENGINE[resolved["crypto"]["engine"]]),
+    )
 
 
 def _kinds(*protocols: ModuleType) -> tuple[str, ...]:
@@ -72,7 +78,8 @@ STAGES = (
     Stage("evaluate", Words("score the test rows, compute the metrics", "为测试样本打分并计算指标")),
     Stage("report", Words("write the report of each party", "生成各方报告")),
 )
-MESSAGES = ("Abort", *_kinds(align, binning, histogram, boost, evaluate, score))
+COMMON = ("Abort", *_kinds(align, binning, boost, evaluate, score))
+OF_ENGINE = {"lattice-hint": _kinds(hint), "paillier": _kinds(histogram)}
 
 
 def _leaks(job: JobFile) -> list[Leak]:
@@ -150,14 +157,23 @@ def _leaks(job: JobFile) -> list[Leak]:
         + ("该树节点内样本的走向" if by_ids else "全部样本的走向"),
     )
     for partner in partners:
-        learns(
-            "train",
-            partner,
-            "which rows are in every tree node (the Paillier engine shows them), the shape of the trees, and which of its own "
-            "bins split; nothing of gradients or labels beyond what these groups of rows suggest",
-            "每个树节点中有哪些样本（Paillier 引擎会显示），树的形状，以及自己的哪些分箱被用于分裂；"
-            "除样本分组本身的暗示外，不知道梯度或标签",
-        )
+        if resolve(job)["crypto"]["engine"] == "paillier":
+            learns(
+                "train",
+                partner,
+                "which rows are in every tree node (the Paillier engine shows them), the shape of the trees, and which of "
+                "its own bins split; nothing of gradients or labels beyond what these groups of rows suggest",
+                "每个树节点中有哪些样本（Paillier 引擎会显示），树的形状，以及自己的哪些分箱被用于分裂；"
+                "除样本分组本身的暗示外，不知道梯度或标签",
+            )
+        else:
+            learns(
+                "train",
+                partner,
+                "how many encrypted vectors there are (the shape of the trees), and which of its own bins split; nothing of "
+                "gradients or labels, nor which rows are in the tree nodes that it does not win",
+                "加密向量的个数（即树的形状），以及自己的哪些分箱被用于分裂；不知道梯度或标签，也不知道自己未获胜的树节点中有哪些样本",
+            )
         if by_ids:
             learns(
                 "train",

@@ -238,7 +238,7 @@ def _common(job: JobFile, digest: bytes, edition: str, seconds: dict[str, float]
         "cost": Cost(used.ru_utime + used.ru_stime, sum(seconds.values()), peak_mb, stages),
         "settings": Settings(
             engine=plan.resolved["crypto"]["engine"],
-            key_bits=job.crypto.paillier_bits,
+            key_bits=job.crypto.paillier_bits if plan.resolved["crypto"]["engine"] == "paillier" else None,
             trees=model.trees,
             depth=model.depth,
             bins=job.features.binning.max_bins,

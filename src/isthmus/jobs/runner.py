@@ -24,7 +24,7 @@ from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
 from isthmus.base.workers import in_thread
 from isthmus.jobs import reporting
-from isthmus.jobs.spec import JobFile
+from isthmus.jobs.spec import JobFile, resolve
 from isthmus.learn.histogram import BinMatrix, histogram
 from isthmus.learn.parameters import Binning
 from isthmus.learn.tree import LabelHalf, link
@@ -42,7 +42,8 @@ from isthmus.protocols.binning import (
 )
 from isthmus.protocols.boost import LabelBooster, TrainingLog, boost_as_feature_owner
 from isthmus.protocols.evaluate import hear_results, tell_results
-from isthmus.protocols.histogram import PaillierFeatureSide, PaillierLabelSide
+from isthmus.protocols.hint import HintFeatureSide, HintLabelSide
+from isthmus.protocols.histogram import FeatureSide, LabelSide, PaillierFeatureSide, PaillierLabelSide
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
 from isthmus.report.cells import write_csv
 from isthmus.table.table import Table
@@ -109,7 +110,11 @@ async def run_label_owner(
     binned, shapes = await bin_as_label_owner(lines, shared, part_of_row, binning_of(job))
     train, fit = fit_rows(part_of_row)
     totals = [sum(shape) for shape in shapes]
-    engine = await PaillierLabelSide.begin(lines, len(train), totals, job.crypto, progress)
+    engine: LabelSide
+    if resolve(job)["crypto"]["engine"] == "lattice-hint":
+        engine = await HintLabelSide.begin(lines, len(train), totals, digest, progress)
+    else:
+        engine = await PaillierLabelSide.begin(lines, len(train), totals, job.crypto, progress)
     try:
         own_weights: list[WoeTable] = []
         partner_weights: list[list[WoeTable]] = []
@@ -185,7 +190,11 @@ async def run_feature_owner(
     binned, part_of_row = await bin_as_feature_owner(channel, shared, binning_of(job), digest)
     train, _ = fit_rows(part_of_row)
     matrix = BinMatrix(binned.matrix.bins[:, : len(train)], binned.matrix.counts)
-    engine = await PaillierFeatureSide.begin(channel, matrix, job.crypto)
+    engine: FeatureSide
+    if resolve(job)["crypto"]["engine"] == "lattice-hint":
+        engine = await HintFeatureSide.begin(channel, matrix, digest, job.model, progress)
+    else:
+        engine = await PaillierFeatureSide.begin(channel, matrix, job.crypto)
     if job.model.objective == "binary":
         progress.start("weigh", 1)
         await engine.tree()

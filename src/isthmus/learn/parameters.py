@@ -38,7 +38,7 @@ class BoostedTrees:
 class Crypto:
     """The engine of the encrypted histograms, the widths of a row's integers, and what a won split shows."""
 
-    engine: Literal["auto", "paillier"] = "auto"
+    engine: Literal["auto", "lattice-hint", "paillier"] = "auto"
     gradient_bits: Annotated[int, Interval(ge=3, le=5)] = 5
     hessian_bits: Annotated[int, Interval(ge=2, le=4)] = 4
     paillier_bits: Annotated[int, Interval(ge=2048, le=4096)] = 3072

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -117,9 +118,29 @@ async def run_worker(
 
 def _environment(cores: int) -> dict[str, str]:
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment.setdefault("NUMBA_CACHE_DIR", str(_kernel_cache()))
     if cores:
         environment |= {"OMP_NUM_THREADS": str(cores), "NUMBA_NUM_THREADS": str(cores)}
     return environment
+
+
+def _kernel_cache() -> Path:
+    """Where compiled kernels are kept for the next worker: this user's cache folder, or a folder of the user's own in /tmp."""
+    for root in (
+        os.environ.get("XDG_CACHE_HOME"),
+        str(Path(os.environ.get("HOME") or "/nonexistent") / ".cache"),
+    ):
+        if root:
+            folder = Path(root) / "isthmus" / "kernels"
+            with suppress(OSError):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if os.access(folder, os.W_OK):
+                    return folder
+    folder = Path(tempfile.gettempdir()) / f"isthmus-kernels-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise LocalError("disk_error", path=str(folder), why="it belongs to somebody else")
+    return folder
 
 
 def _trouble(process: asyncio.subprocess.Process, ending: _Ending) -> Callable[[IsthmusError], None]:
