@@ -62,5 +62,12 @@ class LayerBudgets:
             line(f"failed: {failed}", red=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole nodes and whole jobs: `./run test fast` leaves them out."""
+    for item in items:
+        if item.path.is_relative_to(TESTS / "e2e"):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LayerBudgets(), "layer-budgets")

@@ -118,9 +118,8 @@ def one_round(
     masks, first, second = both.keys.prepare(secret[None])
     opened = both.key.open(first[0], second[0])
     words = hint.encrypt(both.public, secret, payload)
-    sums = np.zeros((sum(both.counts), 1), dtype=np.uint64)
-    hint.add_into_bins(sums, hint.cells(both.bins, both.counts), words[:, None])
-    answer = hint.answer(sums[:, 0], opened, both.chosen)
+    sums = hint.add_words(words, hint.cells(both.bins, both.counts), sum(both.counts))
+    answer = hint.answer(sums, opened, both.chosen)
     return hint.read_sums(answer, masks[0], both.chosen), answer, opened
 
 
@@ -141,10 +140,9 @@ def test_the_hint_is_the_bin_sum_of_the_rows_of_the_matrix() -> None:
     both = set_up("A1", 5000, 2, 5)
     secret = Stream.fresh().ternary(N)
     rows = both.public.on_wire(*both.public.times(secret))
-    sums = np.zeros((10, 1), dtype=np.uint64)
-    hint.add_into_bins(sums, hint.cells(both.bins, both.counts), rows[:, None])
+    sums = hint.add_words(rows, hint.cells(both.bins, both.counts), 10)
     through_hint = (both.matrix * secret.view(np.uint64)[None]).sum(axis=1, dtype=np.uint64)
-    assert (through_hint == sums[:, 0]).all()
+    assert (through_hint == sums).all()
 
 
 def test_what_the_feature_owner_sees_depends_on_nothing_but_masks(both: Both) -> None:

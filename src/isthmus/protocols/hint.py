@@ -327,9 +327,7 @@ class HintFeatureSide:
         await self._channel.send(Answer(sums))  # 8
 
     def _add(self, words: Words, hidden: Words) -> Words:
-        sums = np.zeros((self._matrix.total, 1), dtype=np.uint64)
-        hint.add_into_bins(sums, self._cells, words[:, None])
-        return hint.answer(sums[:, 0], hidden, self._set)
+        return hint.answer(hint.add_words(words, self._cells, self._matrix.total), hidden, self._set)
 
 
 def set_of(rows: int) -> hint.Set:

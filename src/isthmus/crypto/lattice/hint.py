@@ -86,6 +86,16 @@ class PublicMatrix:
         return spread(self._limbs[2 * block + limb])
 
 
+def warm() -> None:
+    """Compile the kernels, or load them from the cache, by running each once on next to nothing."""
+    chosen = SETS["A1"]
+    public = PublicMatrix(b"warm", 1, chosen)
+    bins = np.zeros((1, 1), dtype=np.uint8)
+    hint_matrix(public, bins, (2,))
+    words = encrypt(public, np.zeros(N, dtype=np.int64), np.zeros(1, dtype=np.int64))
+    add_words(words, cells(bins, (2,)), 2)
+
+
 def hint_matrix(public: PublicMatrix, bins: NDArray[np.uint8], counts: tuple[int, ...]) -> Words:
     """H on the wire, `(R, N)`: for each bin the sum of the rows of A that fall into it. `bins` is `(features, rows)`."""
     total = sum(counts)
@@ -98,7 +108,7 @@ def hint_matrix(public: PublicMatrix, bins: NDArray[np.uint8], counts: tuple[int
             sums = [np.zeros((1, N * LANES)) for _ in range(2)]
             for k in range(start, min(start + FLUSH_BLOCKS, public.blocks)):
                 marks = np.zeros((lanes, N))
-                _mark(marks, flat[:, k * N : (k + 1) * N], first)
+                _mark(marks, np.ascontiguousarray(flat[:, k * N : (k + 1) * N]), first)
                 group = transform(marks)[0]
                 for limb in range(2):
                     multiply_add(sums[limb][0], group, factors[k][limb], float(PRIME))
@@ -131,6 +141,13 @@ def _mark(marks: Any, flat: Any, first: Any) -> None:
                     marks[lane, 0] += 1.0
                 else:
                     marks[lane, size - i] -= 1.0
+
+
+def add_words(words: Words, flat: NDArray[np.int32], total: int) -> Words:
+    """Sums of one vector's words in each bin modulo 2^64, `(R,)`."""
+    sums = np.zeros((total, 1), dtype=np.uint64)
+    add_into_bins(sums, flat, np.array(words, dtype=np.uint64).reshape(-1, 1))
+    return sums[:, 0]
 
 
 @_compiled
