@@ -4,7 +4,8 @@
 
 Prints one JSON line per case and engine. `features` are the feature owner's; the label owner holds 5 more. CPU seconds are of
 the whole process (user and system), from the first tree's begin to the last tree's end, divided by the trees; what happens
-once (keys) stands in `cpu_s_setup`. AUC is on 20 % held-out rows of seeded synthetic data.
+once (keys, hints) stands in `cpu_s_setup`. What the lattice engine prepares ahead is made within the trees here, so its
+`cpu_s_offline` is part of `cpu_s_per_tree_label` and 0 beside it. AUC is on 20 % held-out rows of seeded synthetic data.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ import numpy as np
 
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
+from isthmus.crypto.lattice import hint
 from isthmus.learn.bins import ColumnBins, fit_numeric
 from isthmus.learn.histogram import BinMatrix
 from isthmus.learn.metrics import auc
 from isthmus.learn.parameters import BoostedTrees, Crypto
 from isthmus.protocols.binning import Binned
 from isthmus.protocols.boost import LabelBooster, boost_as_feature_owner
-from isthmus.protocols.histogram import PaillierFeatureSide, PaillierLabelSide
+from isthmus.protocols.hint import HintFeatureSide, HintLabelSide
+from isthmus.protocols.histogram import FeatureSide, LabelSide, PaillierFeatureSide, PaillierLabelSide
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
 from isthmus.table.table import Column, NumericColumn, Table
 from isthmus.wire.channel import Channel
@@ -88,7 +91,13 @@ async def label_owner(end: socket.socket, case: argparse.Namespace) -> dict[str,
     p, crypto = parameters(case)
     channel = Channel(await open_stream(end))
     began = cpu_s()
-    engine = await PaillierLabelSide.begin([channel], case.rows, [sum(shape)], crypto, Progress())
+    engine: LabelSide
+    if case.engine == "lattice-hint":
+        hint.warm()
+        began = cpu_s()
+        engine = await HintLabelSide.begin([channel], case.rows, [sum(shape)], SEED, Progress())
+    else:
+        engine = await PaillierLabelSide.begin([channel], case.rows, [sum(shape)], crypto, Progress())
     setup = cpu_s() - began
     booster = LabelBooster(
         [channel], engine, binned, [shape], y[: case.rows], case.rows, p, crypto, Rng(SEED)
@@ -116,7 +125,13 @@ async def feature_owner(end: socket.socket, case: argparse.Namespace) -> dict[st
     p, crypto = parameters(case)
     channel = Channel(await open_stream(end))
     began = cpu_s()
-    engine = await PaillierFeatureSide.begin(channel, binned.matrix, crypto)
+    engine: FeatureSide
+    if case.engine == "lattice-hint":
+        hint.warm()
+        began = cpu_s()
+        engine = await HintFeatureSide.begin(channel, binned.matrix, SEED, p, Progress())
+    else:
+        engine = await PaillierFeatureSide.begin(channel, binned.matrix, crypto)
     setup, began = cpu_s() - began, cpu_s()
     half = await boost_as_feature_owner(channel, engine, binned, p, "ids", Progress())
     spent = cpu_s() - began
@@ -145,7 +160,7 @@ def run(case: argparse.Namespace) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in ("isthmus", "numpy", "cryptography")}
     return {
         "bench": "boost",
-        "engine": f"paillier-{case.key_bits}",
+        "engine": case.engine if case.engine == "lattice-hint" else f"paillier-{case.key_bits}",
         "rows": case.rows,
         "features": case.features,
         "bins": case.bins,
@@ -176,11 +191,14 @@ def main() -> None:
     parser.add_argument("--trees", type=int, default=2)
     parser.add_argument("--key-bits", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--engine", choices=["all", "paillier", "lattice-hint"], default="all")
     chosen = parser.parse_args()
     cases = [chosen.rows] if chosen.rows else [1_000, 4_000] if chosen.quick else [10_000, 24_000]
     for rows in cases:
-        for _ in range(chosen.repeats):
-            print(json.dumps(run(argparse.Namespace(**{**vars(chosen), "rows": rows}))), flush=True)
+        for engine in ("paillier", "lattice-hint") if chosen.engine == "all" else (chosen.engine,):
+            for _ in range(chosen.repeats):
+                case = argparse.Namespace(**{**vars(chosen), "rows": rows, "engine": engine})
+                print(json.dumps(run(case)), flush=True)
 
 
 if __name__ == "__main__":
