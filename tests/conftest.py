@@ -30,6 +30,15 @@ BUDGETS_S = {
 }
 SLOWEST = 10
 
+# Whole nodes and whole jobs: `./run test fast` leaves them out, as it does every test marked slow.
+WHOLE_JOBS = (
+    "tests/e2e/",
+    "tests/jobs/test_runner.py",
+    "tests/service/test_nodes.py",
+    "tests/cli/test_cli.py::test_two_institutions_join_and_run_a_job",
+    "tests/cli/test_try.py::test_own_files_become_a_report_and_scores",
+)
+
 
 class LayerBudgets:
     """Adds up set-up, call and tear-down of every test, by layer and by test."""
@@ -63,9 +72,8 @@ class LayerBudgets:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole nodes and whole jobs: `./run test fast` leaves them out."""
     for item in items:
-        if item.path.is_relative_to(TESTS / "e2e"):
+        if item.nodeid.startswith(WHOLE_JOBS):
             item.add_marker(pytest.mark.slow)
 
 
