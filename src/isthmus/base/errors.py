@@ -251,12 +251,6 @@ POLICY: dict[str, Entry] = {
         "Use larger tables or the same form of id on both sides; the floor may be lowered to 100 in the job file.",
         "请使用更大的数据表，或统一双方的标识格式；作业文件中下限最低可设为 100。",
     ),
-    "not_accepted": Entry(
-        "{party} has not accepted this job.",
-        "{party} 尚未接受该作业。",
-        "Ask them to run: isthmus job accept {job}",
-        "请对方执行：isthmus job accept {job}",
-    ),
     "refused": Entry(
         "{party} refused this job.",
         "{party} 拒绝了该作业。",
