@@ -80,7 +80,7 @@ def test_a_change_of_any_field_is_another_hash() -> None:
         ("depth=64", "model.depth"),
         ("objective=ranking", "model.objective"),
         ("paillier_bits=512", "crypto.paillier_bits"),
-        ("engine=lattice-hint", "crypto.engine"),
+        ("engine=none", "crypto.engine"),
         ("gradient_bits=6", "crypto.gradient_bits"),
         ("split_reveal=all", "crypto.split_reveal"),
         ("align.min_rows=99", "align.min_rows"),

@@ -6,7 +6,9 @@ party: what is sent is the point times a scalar of the job. Identity and non-can
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +17,13 @@ from typing import NoReturn, SupportsIndex, final
 import numpy as np
 import rbcl
 from numpy.typing import NDArray
+from rbcl.rbcl import _sodium
 
 from isthmus.base.errors import PeerError
+
+# rbcl unpacks its library into a temporary file and leaves it there; once loaded, the file can go.
+with contextlib.suppress(OSError):
+    os.unlink(_sodium._name)
 
 POINT_BYTES = 32
 _THREADS = 2

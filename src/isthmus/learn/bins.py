@@ -125,7 +125,7 @@ def fit_numeric(name: str, values: NDArray[np.float64], max_bins: int, min_rows:
         held += sizes.pop()
     sizes.append(held)
     lone = 0 < missing < min_rows
-    if not cuts and (missing == 0 or lone):
+    if sizes[0] < min_rows or (not cuts and (missing == 0 or lone)):
         return None
     return NumericBins(name, tuple(cuts), int(np.argmax(sizes)) + 1 if lone else MISSING)
 
@@ -156,7 +156,7 @@ def fit_category(
             groups.append(names)
             sizes.append(size)
     lone = 0 < missing < min_rows
-    if not groups or (len(groups) == 1 and (missing == 0 or lone)):
+    if not groups or sizes[0] < min_rows or (len(groups) == 1 and (missing == 0 or lone)):
         return None
     missing_bin = int(np.argmax(sizes)) + 1 if lone else MISSING
     return CategoryBins(name, tuple(groups), len(groups) if rare else missing_bin, missing_bin)
