@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,6 +36,7 @@ from isthmus.protocols.binning import (
 from isthmus.protocols.histogram import PaillierFeatureSide, PaillierLabelSide
 from isthmus.table.table import CategoryColumn, Column, NumericColumn, Table
 from isthmus.wire.channel import Channel
+from tests.protocols.plain import PlainEngine
 from tests.worlds import WORLDS, run_pair
 
 DIGEST = bytes(range(32))
@@ -165,6 +168,24 @@ def test_the_label_owner_gets_exact_weights_of_opaque_features(world: str) -> No
         bins = second.matrix.bins[at]
         bads = np.bincount(bins, weights=label[:160], minlength=count).astype(np.int64)
         assert weights[0][at] == woe_table(bads, np.bincount(bins, minlength=count))
+
+
+@pytest.mark.parametrize("change", [(0, 0, 1), (0, 1, 1), (0, 0, -500), (0, 0, 500)])
+def test_weights_that_cannot_be_are_refused(change: tuple[int, int, int]) -> None:
+    label = np.array([0.0, 1.0] * 80)
+    bins = BinMatrix(np.repeat(np.arange(1, 5, dtype=np.uint8), 40)[None], (5,))
+
+    class Liar(PlainEngine):
+        async def level(self, slot_of_row: np.ndarray, slots: int) -> list[np.ndarray]:
+            sums = await super().level(slot_of_row, slots)
+            row, part, by = change
+            sums[0][0, row + 1, part] += by
+            sums[0][0, row + 2, part] -= by if abs(by) > 1 else 0
+            return sums
+
+    with pytest.raises(PeerError, match="answer_inconsistent"):
+        asyncio.run(weigh_as_label_owner(Liar([bins]), label, [(5,)]))
+    assert len(asyncio.run(weigh_as_label_owner(PlainEngine([bins]), label, [(5,)]))[0]) == 1
 
 
 def test_the_order_of_opaque_features_changes_with_the_job_and_not_with_a_rerun() -> None:

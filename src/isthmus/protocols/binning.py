@@ -93,7 +93,17 @@ async def weigh_as_label_owner(
     answers with `engine.tree()` and `engine.level()`."""
     await engine.tree(label.astype(np.int64), np.ones(len(label), dtype=np.int64))
     sums = await engine.level(np.zeros(len(label), dtype=np.int32), 1)
+    for owner, counts in zip(sums, shapes, strict=True):
+        _check_weights(owner[0], counts, label)
     return [weights_of(owner[0], counts) for owner, counts in zip(sums, shapes, strict=True)]
+
+
+def _check_weights(sums: NDArray[np.int64], counts: tuple[int, ...], label: NDArray[np.float64]) -> None:
+    """Bads and rows of a feature's bins are possible, and add up to those of all training rows."""
+    totals = np.add.reduceat(sums, np.concatenate([[0], np.cumsum(counts)[:-1]]), axis=0)
+    possible = (sums[:, 0] >= 0).all() and (sums[:, 0] <= sums[:, 1]).all()
+    if not possible or not (totals == [int(label.sum()), len(label)]).all():
+        raise PeerError("answer_inconsistent")
 
 
 def weights_of(sums: NDArray[np.int64], counts: tuple[int, ...]) -> list[WoeTable]:
