@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -13,8 +14,8 @@ from isthmus.wire.dialer import Transport
 from isthmus.wire.envelope import Kind, read_header
 from isthmus.wire.faults import Fault, FaultyTransport
 from isthmus.wire.link import CONTROL, Partner
-from isthmus.wire.peer import EXCHANGE, HELLO, Refused
-from tests.wire.pair import JOB, Pair, add_powers, memory_links, run, send_powers
+from isthmus.wire.peer import EXCHANGE, HELLO, Here, Refused
+from tests.wire.pair import JOB, Pair, add_powers, memory_links, run, send_powers, until
 
 COUNT = 14
 
@@ -81,6 +82,111 @@ def test_the_first_two_tries_of_every_frame_cut_gives_the_same_messages() -> Non
 
     talk_under(choose)
     assert {kind for kind, _ in tries} >= {Kind.PING, Kind.PUSH, Kind.PULL}
+
+
+def test_a_lost_exchange_costs_a_ping_and_no_handshake() -> None:
+    dice = random.Random(5)
+    lost: list[int] = []
+    greetings = 0
+
+    def choose(number: int, path: str, body: bytes) -> Fault:
+        nonlocal greetings
+        if path == HELLO:
+            greetings += 1
+        if number < 2 or dice.random() < 0.5:
+            return Fault.NONE
+        lost.append(number)
+        return dice.choice([Fault.BEFORE, Fault.AFTER])
+
+    talk_under(choose)
+    assert len(lost) > 20
+    assert greetings == 1
+
+
+def test_a_frame_that_is_lost_again_and_again_slows_down_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pause for each lost exchange, by the worker that lost it: none for the whole line."""
+    lost = Counter[tuple[int, int]]()
+    pauses: list[int] = []
+    plain = Here.pause_s
+
+    def pause_s(here: Here, tries: int) -> float:
+        pauses.append(tries)
+        return plain(here, 1)
+
+    monkeypatch.setattr(Here, "pause_s", pause_s)
+
+    def choose(number: int, path: str, body: bytes) -> Fault:
+        if path != EXCHANGE:
+            return Fault.NONE
+        header = read_header(body)
+        key = (header.kind, header.number)
+        if header.kind not in (Kind.PUSH, Kind.PULL) or header.number % 5 or lost[key] == 6:
+            return Fault.NONE
+        lost[key] += 1
+        return Fault.BEFORE
+
+    talk_under(choose)
+    assert lost[Kind.PUSH, 5] == lost[Kind.PULL, 5] == 6
+    assert len(pauses) == sum(lost.values())
+
+
+def test_what_was_acknowledged_is_never_sent_again_and_a_cut_costs_at_most_what_was_under_way() -> None:
+    pushed: Counter[int] = Counter()
+    failed: Counter[int] = Counter()
+    dice = random.Random(6)
+
+    def choose(number: int, path: str, body: bytes) -> Fault:
+        if path != EXCHANGE or (header := read_header(body)).kind != Kind.PUSH:
+            return Fault.NONE
+        pushed[header.number] += 1
+        fault = dice.choice([Fault.NONE, Fault.BEFORE, Fault.AFTER])
+        failed[header.number] += fault is not Fault.NONE
+        return fault
+
+    async def test() -> None:
+        async with memory_links(lambda inner: FaultyTransport(inner, choose)) as links:
+            a, b = links.open()
+            bodies = [bytes([k]) * 3_000_000 for k in range(6)]
+
+            async def send() -> None:
+                for body in bodies:
+                    await b.put(body)
+
+            sending = asyncio.ensure_future(send())
+            assert [await a.get() for _ in bodies] == bodies
+            await sending
+
+    run(test)
+    assert sum(failed.values()) > 8
+    assert all(count <= 1 + failed[number] for number, count in pushed.items())
+
+
+def test_a_connection_that_breaks_while_the_listener_holds_its_answer_back_leaves_nothing_waiting() -> None:
+    async def test() -> None:
+        held: set[asyncio.Future[bytes]] = set()
+        broken = 0
+
+        def wrap(inner: Transport) -> Transport:
+            async def send(partner: Partner, path: str, body: bytes) -> bytes:
+                nonlocal broken
+                if path != EXCHANGE or read_header(body).kind != Kind.PULL or broken == 8:
+                    return await inner(partner, path, body)
+                broken += 1
+                request = asyncio.ensure_future(inner(partner, path, body))
+                held.add(request)
+                request.add_done_callback(held.discard)
+                await asyncio.sleep(0)
+                raise LineError("unreachable", partner="a", why="cut on purpose")
+
+            return send
+
+        async with memory_links(wrap, poll_s=30.0, retry_s=0.001) as links:
+            a, b = links.open()
+            await until(lambda: broken == 8 and not held)
+            await a.put(b"at last")
+            assert await b.get() == b"at last"
+
+    run(test)
 
 
 def test_every_exchange_delivered_twice_counts_once() -> None:

@@ -1,7 +1,8 @@
 """The side that dials: keeps a session, pushes its frames and pulls the partner's, for each channel by itself.
 
-One task keeps the session. Per channel a few workers push and a few pull; one that fails marks the session as broken
-and waits, with all others, until there is a new one. A channel without traffic has one PULL under way and nothing else.
+One task keeps the session. Per channel a few workers push and a few pull; one that fails halts the session and waits,
+with all others, until a PING has come through. A broken connection costs that PING; only a listener that does not know the
+session any more costs a handshake. A channel without traffic has one PULL under way and nothing else.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class Dialer:
         self._peer = peer
         self._transport = transport
         self._session: Session | None = None
-        self._worked = False
+        """The session in use; None while it is not known whether anything comes through."""
+        self._kept: Session | None = None
+        """The newest session that the listener has not disowned."""
+        self._kept_until_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -112,7 +116,11 @@ class Dialer:
     # The session.
 
     async def _keep(self) -> None:
-        """Shake hands, wait until the session is broken or old, again."""
+        """Bring the session up, wait until it is halted or old, again.
+
+        Failures in a row are those without a PING between them: a frame that never comes through, where PINGs do, slows
+        down its own worker and nobody else.
+        """
         clock, peer = self._here.clock, self._peer
         tries = 0
         while True:
@@ -121,22 +129,34 @@ class Dialer:
                 await clock.sleep(_STAND_BY_S)
                 continue
             try:
-                session = await self._shake()
+                session = await self._resume()
             except (LineError, PeerError) as error:
                 tries += 1
                 peer.lost(error)
                 await clock.sleep(self._here.pause_s(tries))
                 continue
-            self._session, self._worked = session, False
+            self._session, tries = session, 0
             peer.heard()
             peer.signal.notify()
 
             def over(session: Session = session) -> bool:
                 return self._session is not session or (not peer.first and peer.carried_by_partner)
 
-            if await peer.signal.until(over, clock, _SESSION_S):
-                tries = 1 if self._worked else tries + 1
-                await clock.sleep(self._here.pause_s(tries))
+            await peer.signal.until(over, clock, self._kept_until_s - clock.monotonic_s())
+
+    async def _resume(self) -> Session:
+        """A session through which a PING has just come: the one before, if that will do."""
+        clock = self._here.clock
+        if (session := self._kept) is not None and clock.monotonic_s() < self._kept_until_s:
+            try:
+                await self._ping(session)
+            except PeerError:
+                self._kept = None
+                raise
+            return session
+        self._kept = await self._shake()
+        self._kept_until_s = clock.monotonic_s() + _SESSION_S
+        return self._kept
 
     async def _shake(self) -> Session:
         here, peer = self._here, self._peer
@@ -160,9 +180,13 @@ class Dialer:
         session = Session(here.own, public, keys, peer.name)
         peer.round_trip_s, peer.version = trip_s, here.version
         peer.clock_offset_s = (keys.theirs.time_ms - here.time_ms()) / 1000 + trip_s / 2
-        await self._ask(session, Kind.PING, _TRIP.pack(trip_s, peer.clock_offset_s))
+        await self._ping(session)
         peer.met(session.boot)
         return session
+
+    async def _ping(self, session: Session) -> None:
+        peer = self._peer
+        await self._ask(session, Kind.PING, _TRIP.pack(peer.round_trip_s or 0.0, peer.clock_offset_s or 0.0))
 
     def _why(self, refusal: Refused) -> IsthmusError:
         """The error behind an HTTP answer other than 200."""
@@ -193,6 +217,8 @@ class Dialer:
         try:
             reply = await self._send(EXCHANGE, envelope)
         except Refused as refusal:
+            if session is self._kept and (refusal.status == 410 or kind == Kind.PING):
+                self._kept = None
             raise self._why(refusal) from None
         header, content, content_digest = session.open(reply)
         place = (counter, fields.get("job", CONTROL), fields.get("channel", 0))
@@ -221,7 +247,6 @@ class Dialer:
             return None
         if session.boot != self._peer.boot:
             return None
-        self._worked = True
         self._peer.heard()
         if answer[0].kind == Kind.REFUSED:
             lane.fail(said(answer[1]))

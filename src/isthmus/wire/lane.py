@@ -14,6 +14,8 @@ import asyncio
 import hashlib
 import struct
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -247,6 +249,7 @@ class Lane:
         """Closed on this side; the rest of the outbox is still delivered."""
         self.told = 0
         """Dialer: the newest acknowledgement that the partner has surely read."""
+        self._asking: dict[tuple[int, int], asyncio.Event] = {}
         self.put_lock = asyncio.Lock()
         self.get_lock = asyncio.Lock()
 
@@ -279,6 +282,21 @@ class Lane:
     def may_get(self) -> bool:
         """Whether `get` need not wait."""
         return self.inbox.ended or self.closed or self.inbox.has_message
+
+    @contextmanager
+    def asking(self, kind: int, number: int) -> Iterator[Callable[[], bool]]:
+        """Listener: around the answer to one request for a frame. Gives what tells whether the dialer has asked anew
+        meanwhile: then nobody waits for this answer any more, and it need not be held back either."""
+        key, again = (kind, number), asyncio.Event()
+        if (before := self._asking.get(key)) is not None:
+            before.set()
+            self.signal.notify()
+        self._asking[key] = again
+        try:
+            yield again.is_set
+        finally:
+            if self._asking.get(key) is again:
+                del self._asking[key]
 
     def fail(self, error: IsthmusError) -> None:
         """The first failure stays."""

@@ -264,18 +264,23 @@ class Listener:
         reply: Callable[..., bytes],
     ) -> bytes:
         number = header.number
-        if await wait.until(lane, lambda: lane.error or lane.inbox.fits(number)):
+        with lane.asking(Kind.PUSH, number) as again:
+            await wait.until(lane, lambda: lane.error or lane.inbox.fits(number) or again())
             lane.check()
-            lane.offer(header, body, digest)
-            await wait.until(lane, lambda: lane.error or lane.inbox.accepted >= number)
+            if lane.inbox.fits(number):
+                lane.offer(header, body, digest)
+                await wait.until(lane, lambda: lane.error or lane.inbox.accepted >= number or again())
         lane.check()
         return reply(Kind.ACK, ack=lane.inbox.accepted)
 
     async def _pulled(self, lane: Lane, header: Header, wait: _Wait, reply: Callable[..., bytes]) -> bytes:
         number, outbox = header.number, lane.outbox
-        await wait.until(lane, lambda: lane.error or number <= outbox.acked or outbox.frame(number))
+        with lane.asking(Kind.PULL, number) as again:
+            await wait.until(
+                lane, lambda: lane.error or number <= outbox.acked or outbox.frame(number) or again()
+            )
         lane.check()
-        if (frame := outbox.frame(number)) is None:
+        if again() or (frame := outbox.frame(number)) is None:
             return reply(Kind.EMPTY)
         return reply(
             Kind.FRAME,
