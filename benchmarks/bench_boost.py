@@ -1,182 +1,123 @@
-"""Vertical boosted trees: CPU seconds, bytes and memory per tree, both parties in processes of their own over a stream.
+"""Vertical boosted trees: CPU seconds, bytes and memory per tree, beside other systems on the same data.
 
-    ./run bench boost [--quick] [--rows N --features F --bins B --depth D --trees T]
+    ./run bench boost [--quick] [--engine all|NAME,NAME] [--rows N --features F --bins B --depth D --trees T]
+    ./run bench boost --engine lattice-hint,sf-heu-ou,secretflow-sgb-ou,fedtree-he,xgboost --peers FOLDER --repeats 3
+    ./run bench boost --over link            two real nodes over TLS, the slope between 2 trees and 2 + T
+    ./run bench boost --rate-mbit 100 --delay-ms 20
+    ./run bench boost --profile              seconds by stage, and the add loop beside a plain copy
+    ./run bench boost --growth >growth.jsonl; python benchmarks/plot_growth.py growth.jsonl
 
-Prints one JSON line per case and engine. `features` are the feature owner's; the label owner holds 5 more. CPU seconds are of
-the whole process (user and system), from the first tree's begin to the last tree's end, divided by the trees; what happens
-once (keys, hints) stands in `cpu_s_setup`. What the lattice engine prepares ahead is made within the trees here, so its
-`cpu_s_offline` is part of `cpu_s_per_tree_label` and 0 beside it. AUC is on 20 % held-out rows of seeded synthetic data.
+Prints one JSON line per case and engine: medians over `--repeats`, with the engines taking turns. `features` are the feature
+owner's, `own_features` the label owner's. CPU seconds are of whole processes, user and system. Of our engines they run from
+the first tree's begin to the last tree's end, divided by the trees; what happens once (keys, hints) stands in `cpu_s_setup`.
+`cpu_s_offline` is the part of `cpu_s_per_tree` that both parties could do ahead of a tree. Of SecretFlow, FedTree and
+xgboost they are the slope between 1 tree and 1 + T. null: does not apply, or is not known. AUC is on 20 % held-out rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib.metadata
 import json
-import multiprocessing
+import os
 import platform
-import resource
-import socket
-import time
-from multiprocessing.connection import Connection
+import statistics
+from argparse import Namespace
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from boost import growth, memory, nodes, pair
+from boost.beside import PEERS, run_peer
 
-from isthmus.base.progress import Progress
-from isthmus.base.randomness import Rng
-from isthmus.crypto.lattice import hint
-from isthmus.learn.bins import ColumnBins, fit_numeric
-from isthmus.learn.histogram import BinMatrix
-from isthmus.learn.metrics import auc
-from isthmus.learn.parameters import BoostedTrees, Crypto
-from isthmus.protocols.binning import Binned
-from isthmus.protocols.boost import LabelBooster, boost_as_feature_owner
-from isthmus.protocols.hint import HintFeatureSide, HintLabelSide
-from isthmus.protocols.histogram import FeatureSide, LabelSide, PaillierFeatureSide, PaillierLabelSide
-from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
-from isthmus.table.table import Column, NumericColumn, Table
-from isthmus.wire.channel import Channel
-from isthmus.wire.stream import open_stream
-
-OWN_FEATURES = 5
-SEED = bytes(range(32))
+OURS = ("paillier", "lattice-hint")
+KEYS = (
+    "cpu_s_setup", "mb_setup", "cpu_s_offline", "cpu_s_per_tree", "cpu_s_per_tree_label", "cpu_s_per_tree_feature",
+    "cpu_s_per_tree_nodes", "cpu_s_per_tree_baseline", "wall_s_per_tree", "bytes_per_row_per_tree",
+    "peak_mb_label", "peak_mb_feature", "peak_mb", "auc",
+)  # fmt: skip
+MORE: tuple[str, ...] = ("key_bits", "auc_trees", "profile", "memory")
 
 
-def portfolio(rows: int, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Seeded columns, `(rows, OWN_FEATURES + features)`, and a 0/1 label that needs both sides."""
-    draw = np.random.default_rng(7)
-    x = draw.normal(size=(rows, OWN_FEATURES + features))
-    weight = draw.normal(size=x.shape[1]) / np.sqrt(x.shape[1])
-    signal = x @ weight + 0.5 * x[:, 0] * x[:, -1] + draw.normal(size=rows)
-    return x, (signal > np.quantile(signal, 0.8)).astype(np.float64)
+def sample(case: Namespace) -> dict[str, Any]:
+    if case.engine in PEERS:
+        return run_peer(case)
+    return nodes.run_nodes(case) if case.over == "link" else pair.run_pair(case)
 
 
-def as_table(x: np.ndarray, first: int) -> Table:
-    columns: dict[str, Column] = {
-        f"x{first + i}": NumericColumn(f"x{first + i}", np.ascontiguousarray(x[:, i]))
-        for i in range(x.shape[1])
+def line(case: Namespace, samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """One JSON line out of the samples of one engine."""
+    engine = f"paillier-{case.key_bits}" if case.engine == "paillier" else case.engine
+    names = ("rows", "own_features", "features", "bins", "depth", "trees")
+    head = {"bench": "boost", "engine": engine, **{name: getattr(case, name) for name in names}}
+    if case.engine in OURS:
+        head.update(over=case.over, rate_mbit=case.rate_mbit, delay_ms=case.delay_ms)
+    skipped = [s["skipped"] for s in samples if "skipped" in s]
+    if skipped:
+        return {**head, "skipped": skipped[0]}
+    figures = {name: _median(s.get(name) for s in samples) for name in KEYS}
+    whole = [s["cpu_s_per_tree"] for s in samples]
+    last = samples[-1]
+    more = {
+        name: last[name] for name in ("key_bits", "auc_trees", "exact", "profile", "memory") if name in last
     }
-    ids = [b"%d" % i for i in range(len(x))]
-    return Table(ids, columns, None, {}, np.arange(1, len(x) + 1), [i.decode() for i in ids])
-
-
-def cut(table: Table, rows: int, bins: int) -> Binned:
-    columns: list[ColumnBins] = []
-    matrix = []
-    for column in table.columns.values():
-        assert isinstance(column, NumericColumn)
-        fitted = fit_numeric(column.name, column.values[:rows], bins, 20)
-        assert fitted is not None
-        columns.append(fitted)
-        matrix.append(fitted.apply(column.values[:rows]))
-    return Binned(columns, BinMatrix(np.stack(matrix), tuple(c.count for c in columns)), {})
-
-
-def cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-async def label_owner(end: socket.socket, case: argparse.Namespace) -> dict[str, Any]:
-    x, y = portfolio(case.rows * 5 // 4, case.features)
-    table = as_table(x[:, :OWN_FEATURES], 0)
-    binned = cut(table, case.rows, case.bins)
-    shape = (case.bins + 1,) * case.features
-    p, crypto = parameters(case)
-    channel = Channel(await open_stream(end))
-    began = cpu_s()
-    engine: LabelSide
-    if case.engine == "lattice-hint":
-        hint.warm()
-        began = cpu_s()
-        engine = await HintLabelSide.begin([channel], case.rows, [sum(shape)], SEED, Progress())
-    else:
-        engine = await PaillierLabelSide.begin([channel], case.rows, [sum(shape)], crypto, Progress())
-    setup = cpu_s() - began
-    booster = LabelBooster(
-        [channel], engine, binned, [shape], y[: case.rows], case.rows, p, crypto, Rng(SEED)
-    )
-    began, wall = cpu_s(), time.perf_counter()
-    half = await booster.train(Progress())
-    await engine.close()
-    spent, wall = cpu_s() - began, time.perf_counter() - wall
-    sent = channel.meter.sent_bytes + channel.meter.received_bytes
-    scores = await score_as_label_owner([channel], half, table, "ids")
     return {
-        "setup": setup,
-        "tree": spent / case.trees,
-        "wall": wall / case.trees,
-        "bytes": sent / case.rows / case.trees,
-        "peak": peak_mb(),
-        "auc": auc(y[case.rows :], scores[case.rows :]),
+        **head,
+        **figures,
+        "cpu_s_per_tree_range": [_short(min(whole)), _short(max(whole))],
+        **more,
+        "repeats": len(samples),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "machine": _machine(),
+        "versions": last.get("versions") or _versions(),
     }
 
 
-async def feature_owner(end: socket.socket, case: argparse.Namespace) -> dict[str, Any]:
-    x, _ = portfolio(case.rows * 5 // 4, case.features)
-    table = as_table(x[:, OWN_FEATURES:], OWN_FEATURES)
-    binned = cut(table, case.rows, case.bins)
-    p, crypto = parameters(case)
-    channel = Channel(await open_stream(end))
-    began = cpu_s()
-    engine: FeatureSide
-    if case.engine == "lattice-hint":
-        hint.warm()
-        began = cpu_s()
-        engine = await HintFeatureSide.begin(channel, binned.matrix, SEED, p, Progress())
-    else:
-        engine = await PaillierFeatureSide.begin(channel, binned.matrix, crypto)
-    setup, began = cpu_s() - began, cpu_s()
-    half = await boost_as_feature_owner(channel, engine, binned, p, "ids", Progress())
-    spent = cpu_s() - began
-    await score_as_feature_owner(channel, half, table)
-    return {"setup": setup, "tree": spent / case.trees, "peak": peak_mb()}
+def measure(case: Namespace, engines: Iterable[str]) -> None:
+    """Every engine in turn, `repeats` times, then a line each."""
+    cases = [Namespace(**{**vars(case), "engine": engine}) for engine in engines]
+    samples: dict[str, list[dict[str, Any]]] = {c.engine: [] for c in cases}
+    for _ in range(case.repeats):
+        for one in cases:
+            if not any("skipped" in s for s in samples[one.engine]):
+                samples[one.engine].append(sample(one))
+    for one in cases:
+        if case.profile and one.engine == "lattice-hint":
+            samples[one.engine][-1]["memory"] = memory.add_loop(one)
+        print(json.dumps(line(one, samples[one.engine])), flush=True)
 
 
-def parameters(case: argparse.Namespace) -> tuple[BoostedTrees, Crypto]:
-    trees = BoostedTrees(trees=case.trees, depth=case.depth, stop_after=0, local_trees=0)
-    return trees, Crypto(paillier_bits=case.key_bits)
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return _short(statistics.median(known)) if known else None
 
 
-def other_process(end: socket.socket, case: argparse.Namespace, answer: Connection) -> None:
-    answer.send(asyncio.run(feature_owner(end, case)))
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
-def run(case: argparse.Namespace) -> dict[str, Any]:
-    ends = socket.socketpair()
-    here, there = multiprocessing.Pipe(duplex=False)
-    other = multiprocessing.get_context("fork").Process(target=other_process, args=(ends[1], case, there))
-    other.start()
-    ends[1].close()
-    label = asyncio.run(label_owner(ends[0], case))
-    feature = here.recv()
-    other.join()
-    versions = {name: importlib.metadata.version(name) for name in ("isthmus", "numpy", "cryptography")}
-    return {
-        "bench": "boost",
-        "engine": case.engine if case.engine == "lattice-hint" else f"paillier-{case.key_bits}",
-        "rows": case.rows,
-        "features": case.features,
-        "bins": case.bins,
-        "depth": case.depth,
-        "trees": case.trees,
-        "cpu_s_setup": round(label["setup"] + feature["setup"], 3),
-        "cpu_s_offline": 0.0,
-        "cpu_s_per_tree_label": round(label["tree"], 3),
-        "cpu_s_per_tree_feature": round(feature["tree"], 3),
-        "wall_s_per_tree": round(label["wall"], 3),
-        "bytes_per_row_per_tree": round(label["bytes"], 1),
-        "peak_mb_label": round(label["peak"], 1),
-        "peak_mb_feature": round(feature["peak"], 1),
-        "auc": round(label["auc"], 4),
-        "versions": {"python": platform.python_version(), **versions},
-    }
+def _machine() -> str:
+    for text in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if text.startswith("model name"):
+            return f"{text.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def _versions() -> dict[str, str]:
+    names = ("isthmus", "numpy", "numba", "cryptography")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def _engines(text: str) -> tuple[str, ...]:
+    """`all`: ours; `peers`: lattice-hint and every peer; else names with commas."""
+    if text in ("all", "peers"):
+        return OURS if text == "all" else ("lattice-hint", *PEERS)
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in (*OURS, *PEERS):
+            raise argparse.ArgumentTypeError(f"{name} is none of {', '.join((*OURS, *PEERS))}")
+    return names
 
 
 def main() -> None:
@@ -185,20 +126,34 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="two small cases")
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--own-features", type=int, default=5)
     parser.add_argument("--features", type=int, default=20)
     parser.add_argument("--bins", type=int, default=32)
     parser.add_argument("--depth", type=int, default=5)
     parser.add_argument("--trees", type=int, default=2)
-    parser.add_argument("--key-bits", type=int, default=2048)
+    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--key-bits", type=int, default=2048, help="of the Paillier engine")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--engine", choices=["all", "paillier", "lattice-hint"], default="all")
+    parser.add_argument("--engine", type=_engines, default=OURS, help=_engines.__doc__)
+    parser.add_argument("--peers", help="folder with an environment per peer: heu, secretflow, fedtree")
+    parser.add_argument("--over", choices=["socket", "link"], default="socket")
+    parser.add_argument("--rate-mbit", type=float, help="a slow line, over a socket only")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="one way, with --rate-mbit")
+    parser.add_argument("--cores", type=int, help="pin every process to so many cores")
+    parser.add_argument("--profile", action="store_true", help="CPU seconds by stage")
+    parser.add_argument("--growth", action="store_true", help="rows, features, bins and depth, one at a time")
     chosen = parser.parse_args()
-    cases = [chosen.rows] if chosen.rows else [1_000, 4_000] if chosen.quick else [10_000, 24_000]
-    for rows in cases:
-        for engine in ("paillier", "lattice-hint") if chosen.engine == "all" else (chosen.engine,):
-            for _ in range(chosen.repeats):
-                case = argparse.Namespace(**{**vars(chosen), "rows": rows, "engine": engine})
-                print(json.dumps(run(case)), flush=True)
+    if chosen.over == "link" and (chosen.rate_mbit or chosen.profile):
+        parser.error("--over link goes with neither --rate-mbit nor --profile")
+    if chosen.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.cores])
+    if chosen.growth:
+        for axis, case in growth.cases(chosen):
+            samples = [sample(case) for _ in range(case.repeats)]
+            print(json.dumps({"axis": axis, **line(case, samples)}), flush=True)
+        return
+    for rows in [chosen.rows] if chosen.rows else [1_000, 4_000] if chosen.quick else [10_000, 24_000]:
+        measure(Namespace(**{**vars(chosen), "rows": rows}), chosen.engine)
 
 
 if __name__ == "__main__":
