@@ -19,6 +19,7 @@ from isthmus.cli.main import run
 from isthmus.client.temporary import end
 from tests.jobs.examples import TEXT
 
+PAILLIER = TEXT + "crypto: {engine: paillier}\n"
 FAKE_NODE = str(Path(__file__).parents[1] / "service" / "fake_node.py")
 
 
@@ -176,7 +177,7 @@ def test_two_institutions_join_and_run_a_job(
         assert (code, "[words_differ]" in err) == (6, True)
 
         file = tmp_path / "job.yaml"
-        file.write_text(TEXT)
+        file.write_text(PAILLIER)
         code, added, _ = call("--home", bank, "dataset", "add", data / "apps.csv", "--key", "mobile", "--as", "phone-cn",
                               "--label", "bad")  # fmt: skip
         assert (code, added["dataset"]) == (0, "apps@1")
@@ -197,6 +198,19 @@ def test_two_institutions_join_and_run_a_job(
         assert (code, plan["own_columns"], plan["resolved"]["model"]["trees"]) == (0, ["x"], 5)
         text = call("--home", bank, "--lang", "zh", "-o", "table", "job", "plan", file)[1]
         assert "求各方共有的样本" in text
+        assert plan["engine"]["chosen"] == plan["resolved"]["crypto"]["engine"] == "paillier"
+        for changes, engine in (((), "paillier"), (("--set", "engine=auto"), "lattice-hint")):
+            code, plan, _ = call("--home", bank, "job", "plan", file, *changes)
+            assert plan["resolved"]["crypto"]["engine"] == plan["engine"]["chosen"] == engine
+            costs = {cost["engine"]: cost for cost in plan["engine"]["costs"]}
+            assert set(costs) == {"lattice-hint", "paillier"}
+            assert costs[engine]["up_bytes"] > 0
+            shown = call("--home", bank, "-o", "table", "job", "plan", file, *changes)[1]
+            for words in (plan["engine"]["reason"], *plan["engine"]["notes"], "on the line", f"{engine}: "):
+                assert words in shown
+            shown = call("--home", bank, "--lang", "zh", "-o", "table", "job", "plan", file, *changes)[1]
+            assert "发往对方" in shown
+            assert "外部密码学专家" in shown
         code, job, _ = call("--home", bank, "job", "run", file)
         assert (code, job["state"]) == (0, "proposed")
         while not call("--home", other, "job", "ls")[1]:
@@ -212,6 +226,7 @@ def test_two_institutions_join_and_run_a_job(
             job["digest"],
             "bank",
             "which rows are in every tree node",
+            "the job file names it",
             ": y",
         ):
             assert said in err
@@ -223,7 +238,7 @@ def test_two_institutions_join_and_run_a_job(
         assert str(done["folder"]) in call("--home", bank, "job", "show", job["id"], "-o", "table")[1]
         assert call("--home", other, "job", "accept", job["id"], "--yes")[0] == 4
 
-        file.write_text(TEXT.replace("name: card", "name: partner-fails"))
+        file.write_text(PAILLIER.replace("name: card", "name: partner-fails"))
         code, failing, _ = call("--home", bank, "job", "run", file)
         while len(call("--home", other, "job", "ls")[1]) < 2:
             time.sleep(0.05)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from isthmus.jobs.plan import Plan, make_plan
-from isthmus.jobs.spec import parse_job
+from isthmus.jobs.spec import job_digest, parse_job, resolve
 from tests.jobs.examples import document
 
 
@@ -24,8 +24,9 @@ def three() -> Plan:
 
 
 def test_the_hash_of_the_plan_is_that_of_the_resolved_job() -> None:
-    assert plan().resolved["crypto"]["engine"] == "paillier"
-    assert len(plan().digest) == 32
+    made = plan()
+    assert made.resolved["crypto"]["engine"] == made.choice.engine == "lattice-hint"
+    assert made.digest == job_digest(resolve(parse_job(document())))
 
 
 def test_with_one_partner_both_learn_the_shared_ids() -> None:
@@ -40,17 +41,31 @@ def test_with_several_partners_each_learns_only_what_all_share() -> None:
 
 
 def test_the_paillier_engine_shows_every_tree_node_and_the_plan_says_so() -> None:
-    assert "which rows are in every tree node" in learned(plan(), "data-co", "train")
+    shown = plan(crypto={"engine": "paillier"})
+    assert "which rows are in every tree node" in learned(shown, "data-co", "train")
+    assert "vectors" not in learned(shown, "data-co", "train")
     hidden = plan(crypto={"engine": "lattice-hint"})
     assert "which rows are in every tree node" not in learned(hidden, "data-co", "train")
     assert "how many encrypted vectors" in learned(hidden, "data-co", "train")
 
 
+def test_the_lattice_engine_shows_how_many_vectors_and_the_few_messages_it_lets_be_opened() -> None:
+    said = learned(plan(crypto={"engine": "lattice-hint", "vectors_max": 1234}), "data-co", "train")
+    assert "at most 1,234" in said
+    assert "4 of every 64 messages prepared ahead" in said
+    assert "4 of every 64" not in learned(plan(crypto={"engine": "paillier"}), "data-co", "train")
+    assert "exact sums" in learned(plan(), "bank", "train")
+
+
+@pytest.mark.parametrize("engine", ["lattice-hint", "paillier"])
 @pytest.mark.parametrize(("reveal", "said"), [("ids", True), ("column", False)])
-def test_what_a_won_split_shows_follows_split_reveal(reveal: str, said: bool) -> None:
-    made = plan(crypto={"split_reveal": reveal})
+def test_what_a_won_split_shows_follows_split_reveal(reveal: str, said: bool, engine: str) -> None:
+    made = plan(crypto={"split_reveal": reveal, "engine": engine})
     assert ("tree nodes that it wins" in learned(made, "data-co", "train")) is said
     assert ("every row take" in learned(made, "bank", "train")) is not said
+    hides = engine == "lattice-hint"
+    assert ("one bit for every row" in learned(made, "data-co", "train")) is (hides and not said)
+    assert ("any tree node" in learned(made, "data-co", "train")) is (hides and not said)
 
 
 def test_bins_and_levels_of_categories_are_named_with_their_floor() -> None:
@@ -61,18 +76,22 @@ def test_bins_and_levels_of_categories_are_named_with_their_floor() -> None:
 
 
 def test_every_row_has_words_in_both_languages() -> None:
-    for made in (plan(), three()):
+    for made in (plan(), three(), plan(crypto={"engine": "paillier", "split_reveal": "column"})):
         for leak in made.leaks:
             assert re.search("[a-z]{4}", leak.learns.en)
             assert re.search("[\u4e00-\u9fff]{4}", leak.learns.zh)
             assert not re.search("[\u4e00-\u9fff]", leak.learns.en)
+        for words in (made.reason, *made.notes):
+            assert re.search("[a-z]{4}", words.en)
+            assert re.search("[\u4e00-\u9fff]{4}", words.zh)
+            assert not re.search("[\u4e00-\u9fff]", words.en)
         assert {leak.stage for leak in made.leaks} <= {stage.name for stage in made.stages}
 
 
 def test_every_kind_of_message_is_listed_once() -> None:
     listed = plan(crypto={"engine": "lattice-hint"}).messages
     assert len(set(listed)) == len(listed)
-    assert {"Vector", "Offline"} <= set(listed)
+    assert {"Columns", "Offline"} <= set(listed)
     assert {"Abort", "Blinded", "Shapes", "Encrypted", "Won", "Results"} <= set(
         plan(crypto={"engine": "paillier"}).messages
     )

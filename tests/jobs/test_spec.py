@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from isthmus.base.canonical import canonical_json
 from isthmus.base.errors import ConfigError
 from isthmus.jobs.document import MAX_BYTES, read_document
+from isthmus.jobs.engine import Facts, Share
 from isthmus.jobs.spec import apply_settings, job_digest, load_job, parse_job, resolve
 from isthmus.learn.parameters import BoostedTrees
 from tests.jobs.examples import TEXT, document
@@ -30,8 +31,35 @@ def test_defaults_are_filled_in_and_every_auto_is_frozen() -> None:
     assert resolved["split"] == {
         "by": "hash", "train": 0.7, "valid": 0.15, "test": 0.15, "test_ids_sha256": None
     }  # fmt: skip
-    assert (resolved["align"]["method"], resolved["crypto"]["engine"]) == ("ecdh", "paillier")
+    assert (resolved["align"]["method"], resolved["crypto"]["engine"]) == ("ecdh", "lattice-hint")
     assert "auto" not in json.dumps(resolved)
+
+
+def test_a_resolved_job_names_its_engine_and_its_vectors_whatever_another_node_knows() -> None:
+    few = Facts(200, (Share("data-co", 2, "named"),))
+    many = Facts(1_000_000, (Share("data-co", 2, "registered"),))
+    tiny = apply_settings(document(), ["trees=2", "depth=2", "max_bins=4"])
+    signed = resolve(parse_job(tiny), few)
+    assert (signed["crypto"]["engine"], signed["crypto"]["vectors_max"]) == ("paillier", 0)
+    assert resolve(parse_job(tiny), many)["crypto"]["engine"] == "lattice-hint"
+    for known in (None, few, many):
+        assert resolve(parse_job(signed), known) == signed
+    large = resolve(parse_job(document()), Facts(1_000_000, (Share("data-co", 50, "assumed"),)))
+    assert large["crypto"]["vectors_max"] == 801 * 11
+    for known in (None, few, many):
+        assert resolve(parse_job(large), known) == large
+
+
+def test_another_engine_or_another_budget_is_another_hash() -> None:
+    changes: list[dict[str, Any]] = [
+        {"engine": "auto"},
+        {"engine": "paillier"},
+        {"engine": "lattice-hint", "vectors_max": 3205},
+        {"engine": "lattice-hint", "vectors_max": 3204},
+    ]
+    hashes = [job_digest(resolve(parse_job(document(crypto=change)))) for change in changes]
+    assert len(set(hashes[:3])) == 3
+    assert hashes[3] == hashes[0]
 
 
 def test_a_resolved_job_resolves_to_itself_and_keeps_its_hash_through_json() -> None:
@@ -81,6 +109,8 @@ def test_a_change_of_any_field_is_another_hash() -> None:
         ("objective=ranking", "model.objective"),
         ("paillier_bits=512", "crypto.paillier_bits"),
         ("engine=none", "crypto.engine"),
+        ("vectors_max=-1", "crypto.vectors_max"),
+        ("vectors_max=1000001", "crypto.vectors_max"),
         ("gradient_bits=6", "crypto.gradient_bits"),
         ("split_reveal=all", "crypto.split_reveal"),
         ("align.min_rows=99", "align.min_rows"),

@@ -8,18 +8,30 @@ import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from isthmus.base.canonical import canonical_json
+from isthmus.base.clock import SystemClock
 from isthmus.base.errors import ConfigError, DataError, PolicyError
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest, sign
 from isthmus.jobs.control import Ended, Proposal, Reply, Start, Started
+from isthmus.jobs.engine import Facts, Pace
 from isthmus.jobs.spec import job_digest, load_job, parse_job, resolve
+from isthmus.service.jobs import Jobs
 from isthmus.wire.link import CONTROL
 from isthmus.wire.message import Message
-from tests.service.parties import Party, World, settled, until
+from tests.service import parties
+from tests.service.parties import FAKE_WORKER, Party, settled, until
+
+
+class World(parties.World):
+    """Jobs on the engine that needs no kernels: what runs here is a small runner, and most tests care for its course alone."""
+
+    def text(self, name: str = "card", **sections: Any) -> bytes:
+        return super().text(name, **({"crypto": {"engine": "paillier"}} | sections))
 
 
 async def say(world: World, sender: Party, receiver: Party, message: Message | bytes) -> None:
@@ -377,5 +389,101 @@ def test_an_ending_from_a_stranger_to_the_job_is_ignored(tmp_path: Path) -> None
             second.jobs.talk_to("data-co")
             await say(world, second, first, Ended(run_of(first, job.id), "refused"))
             assert first.one().state == "proposed"
+
+    asyncio.run(play())
+
+
+def columns(**of_partner: object) -> dict[str, Any]:
+    """The inputs of bank and data-co, what is said of the partner's columns put in."""
+    given = {party: {"dataset": "table@1", "keys": [[{"column": "id"}]]} for party in ("bank", "data-co")}
+    return {"inputs": {**given, "data-co": {**given["data-co"], "columns": of_partner}}}
+
+
+SMALL: dict[str, Any] = {
+    "crypto": {},
+    "model": {"trees": 2, "depth": 2},
+    "features": {"binning": {"max_bins": 2}},
+}
+
+
+def test_the_label_owners_node_turns_auto_into_an_engine_that_both_sign(tmp_path: Path) -> None:
+    """Named columns make a job small enough for Paillier; the partner's own figures do not change what was signed."""
+
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            sections = SMALL | columns(include=["x"])
+            planned = world.bank.jobs.plan(world.text(**sections))
+            assert (planned.choice.engine, planned.choice.why) == ("paillier", "dear")
+            job_id = await world.propose(**sections)
+            seen = partner.jobs.plan_of(partner.one())
+            assert seen.digest == planned.digest == partner.one().digest
+            assert b'"engine":"paillier"' in partner.one().document
+            assert seen.choice.why == "named"
+            assert seen.choice.facts is not None
+            assert (seen.choice.facts.rows, seen.choice.facts.shares[0].known) == (30, "registered")
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            assert world.bank.one().state == "done"
+
+    asyncio.run(play())
+
+
+def test_columns_that_nobody_named_are_assumed_and_the_vectors_are_counted(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            await world.propose(**SMALL)
+            seen = partner.jobs.plan_of(partner.one())
+            assert seen.resolved["crypto"]["engine"] == "lattice-hint"
+            assert seen.resolved["crypto"]["vectors_max"] == (2 * 2 + 1) * 4
+            assert seen.choice.auto == "paillier"
+            assert "would mean paillier" in seen.reason.en
+            planned = world.bank.jobs.plan(world.text(**SMALL))
+            assert planned.digest == seen.digest
+            assert planned.choice.facts is not None
+            (share,) = planned.choice.facts.shares
+            assert (share.features, share.known) == (50, "assumed")
+            known = world.bank.jobs.plan(
+                world.text(**SMALL, **columns(include=["x", "bad"], exclude=["bad"]))
+            )
+            assert known.choice.facts is not None
+            assert known.choice.facts.shares[0].features == 1
+
+    asyncio.run(play())
+
+
+def test_a_measured_line_counts_and_the_slowest_of_several(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path, ("data-co", "shop")) as world:
+            paces = {"shop": Pace(1e6, 2e5, 0.1, measured=True), "bank": Pace(3e6, 4e6, 0.1, measured=True)}
+
+            def plan_at(party: Party) -> Facts:
+                jobs = Jobs(
+                    party.name, party.key, party.store, party.datasets, party, SystemClock(),
+                    lambda job: party.folder / job, FAKE_WORKER, paces.get,
+                )  # fmt: skip
+                facts = jobs.plan(world.text()).choice.facts
+                assert facts is not None
+                return facts
+
+            assert plan_at(world.bank).pace == paces["shop"]
+            assert plan_at(world.partners[0]).pace == Pace(4e6, 3e6, 0.1, measured=True)
+            paces.clear()
+            assert not plan_at(world.bank).pace.measured
+
+    asyncio.run(play())
+
+
+def test_a_plan_needs_no_registered_table_and_says_that_it_has_no_figures(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            other = {"dataset": "other@1", "keys": [[{"column": "id"}]]}
+            inputs = {"bank": other, "data-co": other}
+            planned = world.bank.jobs.plan(world.text(inputs=inputs, crypto={}))
+            assert (planned.choice.why, planned.choice.costs) == ("unknown", ())
+            parties_ = {"label_owner": "a", "feature_owners": ["b"]}
+            planned = world.bank.jobs.plan(world.text(inputs={"a": other, "b": other}, parties=parties_))
+            assert planned.choice.facts is None
 
     asyncio.run(play())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 from isthmus.base.errors import ConfigError
 from isthmus.cli.output import Settings, common, job_error, pass_settings, table
 from isthmus.client import Client
-from isthmus.client.client import JobView, PlanView
+from isthmus.client.client import JobView
 from isthmus.jobs.document import MAX_BYTES, read_document
 from isthmus.jobs.spec import apply_settings
 
@@ -203,8 +204,8 @@ class Said:
         return f"{job['id']} {step['stage']}{of}{left}{note}"
 
 
-def plan_text(made: PlanView, settings: Settings) -> str:
-    """Parties, purpose, own columns, stages and who learns what, for a person who has to decide."""
+def plan_text(made: Mapping[str, Any], settings: Settings) -> str:
+    """Parties, purpose, own columns, stages, engine and who learns what, for a person who has to decide."""
     w, resolved = settings.words, made["resolved"]
     parties, about = resolved["parties"], resolved["metadata"]
     parts = [
@@ -224,10 +225,42 @@ def plan_text(made: PlanView, settings: Settings) -> str:
     parts.append(
         table(("stage", w("what happens", "内容")), [(s["stage"], s["what"]) for s in made["stages"]])
     )
-    parts.append("")
+    parts += ["", _engine_text(made["engine"], settings), ""]
     rows = [(leak["stage"], leak["party"], leak["learns"]) for leak in made["leaks"]]
     parts.append(table(("stage", w("party", "一方"), w("learns", "得知")), rows))
     return "\n".join(parts)
+
+
+def _engine_text(engine: Mapping[str, Any], settings: Settings) -> str:
+    """The engine and its reason, one line of cost for each engine, and what to know beside it."""
+    w = settings.words
+    parts = [f"{w('engine', '引擎')}  {engine['chosen']}: {engine['reason']}"]
+    if engine["costs"]:
+        head = (
+            "engine",
+            w("to partners", "发往对方"),
+            w("back", "返回"),
+            w("CPU", "CPU 时间"),
+            w("on the line", "总耗时"),
+            "",
+        )
+        rows = [
+            (
+                cost["engine"],
+                f"{cost['up_bytes'] / 1e6:,.1f} MB",
+                f"{cost['down_bytes'] / 1e6:,.1f} MB",
+                _seconds(cost["cpu_s"]),
+                _seconds(cost["wall_s"]),
+                w("beyond its limits", "超出其上限") if cost["beyond"] else "",
+            )
+            for cost in engine["costs"]
+        ]
+        parts.append(table(head, rows))
+    return "\n".join([*parts, *(f"- {note}" for note in engine["notes"])])
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.1f} s"
 
 
 def _table(jobs: list[JobView]) -> str:

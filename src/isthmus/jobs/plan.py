@@ -1,4 +1,4 @@
-"""What a job will do before it does it: stages, who learns what, and which kinds of messages will cross."""
+"""What a job will do before it does it: stages, engine and cost, who learns what, which kinds of messages will cross."""
 
 from __future__ import annotations
 
@@ -6,20 +6,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from isthmus.jobs.spec import JobFile, job_digest, resolve
+from isthmus.jobs.engine import Choice, Facts, count_vectors
+from isthmus.jobs.reason import Words, notes_of, reason_of
+from isthmus.jobs.spec import JobFile, choice_of, job_digest, resolve
 from isthmus.protocols import align, binning, boost, evaluate, hint, histogram, score
 from isthmus.wire.message import Message
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """The same sentence in English and Chinese."""
-
-    en: str
-    zh: str
-
-    def of(self, language: str) -> str:
-        return self.zh if language == "zh" else self.en
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +30,38 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The resolved document, its hash, and what follows from it. Made without reading a row."""
+    """The resolved document, its hash, and what follows from it. Made without reading a row.
+
+    `reason` says why this engine; `notes` what was assumed, how vectors are counted, what is open and how to choose otherwise.
+    """
 
     resolved: dict[str, Any]
     digest: bytes
     stages: tuple[Stage, ...]
+    choice: Choice
+    reason: Words
+    notes: tuple[Words, ...]
     leaks: tuple[Leak, ...]
     messages: tuple[str, ...]
 
 
-def make_plan(job: JobFile) -> Plan:
-    resolved = resolve(job)
+def make_plan(job: JobFile, facts: Facts | None = None) -> Plan:
+    """`facts` are what this node knows of tables and line; the label owner's decide what `auto` means."""
+    resolved, choice = resolve(job, facts), choice_of(job, facts)
     return Plan(
         resolved,
         job_digest(resolved),
         STAGES,
-        tuple(_leaks(job)),
-        (*COMMON, *OF_ENGINE[resolved["crypto"]["engine"]]),
+        choice,
+        reason_of(choice),
+        notes_of(
+            job,
+            choice,
+            resolved["crypto"]["vectors_max"],
+            count_vectors(job.model, facts.rows if facts else 0),
+        ),
+        tuple(_leaks(job, resolved)),
+        (*COMMON, *OF_ENGINE[choice.engine]),
     )
 
 
@@ -82,11 +88,12 @@ COMMON = ("Abort", *_kinds(align, binning, boost, evaluate, score))
 OF_ENGINE = {"lattice-hint": _kinds(hint), "paillier": _kinds(histogram)}
 
 
-def _leaks(job: JobFile) -> list[Leak]:
+def _leaks(job: JobFile, resolved: dict[str, Any]) -> list[Leak]:
     owner, partners = job.parties.label_owner, job.parties.feature_owners
     by_ids = job.crypto.split_reveal == "ids"
     several = len(partners) > 1
     floor = job.privacy.min_bin_rows
+    engine, vectors = resolved["crypto"]["engine"], f"{resolved['crypto']['vectors_max']:,}"
     rows: list[Leak] = []
 
     def learns(stage: str, party: str, en: str, zh: str) -> None:
@@ -157,7 +164,7 @@ def _leaks(job: JobFile) -> list[Leak]:
         + ("该树节点内样本的走向" if by_ids else "全部样本的走向"),
     )
     for partner in partners:
-        if resolve(job)["crypto"]["engine"] == "paillier":
+        if engine == "paillier":
             learns(
                 "train",
                 partner,
@@ -170,9 +177,17 @@ def _leaks(job: JobFile) -> list[Leak]:
             learns(
                 "train",
                 partner,
-                "how many encrypted vectors there are (the shape of the trees), and which of its own bins split; nothing of "
-                "gradients or labels, nor which rows are in the tree nodes that it does not win",
-                "加密向量的个数（即树的形状），以及自己的哪些分箱被用于分裂；不知道梯度或标签，也不知道自己未获胜的树节点中有哪些样本",
+                f"how many encrypted vectors there are (the shape of the trees), at most {vectors}, and which of its own bins "
+                "split; nothing of gradients or labels, nor which rows are in "
+                + ("the tree nodes that it does not win" if by_ids else "any tree node"),
+                f"加密向量的个数（即树的形状，至多 {vectors} 个），以及自己的哪些分箱被用于分裂；不知道梯度或标签，也不知道"
+                + ("自己未获胜的树节点中有哪些样本" if by_ids else "任何树节点中有哪些样本"),
+            )
+            learns(
+                "train",
+                partner,
+                "the secrets of 4 of every 64 messages prepared ahead, which it picks and checks; they encrypt nothing",
+                "每 64 条预备消息中由其任选 4 条的密钥，用于核验；这些密钥不加密任何内容",
             )
         if by_ids:
             learns(
@@ -180,6 +195,13 @@ def _leaks(job: JobFile) -> list[Leak]:
                 partner,
                 "the rows in the tree nodes that it wins (split_reveal: ids)",
                 "自己获胜的树节点中的样本（split_reveal: ids）",
+            )
+        elif engine == "lattice-hint":
+            learns(
+                "train",
+                partner,
+                "no ids: at a split of its own it sends one bit for every row (split_reveal: column)",
+                "不知道任何标识：在自己的分裂处为全部样本各发送一位（split_reveal: column）",
             )
     learns("evaluate", owner, "scores and all metrics of the test rows", "测试样本的分数与全部指标")
     learns(

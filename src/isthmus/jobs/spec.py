@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from isthmus.base.canonical import digest
 from isthmus.base.errors import ConfigError
 from isthmus.jobs.document import read_document, read_value
+from isthmus.jobs.engine import Choice, Facts, choose, count_vectors
 from isthmus.learn.parameters import Binning, BoostedTrees, Crypto
 from isthmus.store.folder import PARTY_PATTERN
 
@@ -176,13 +177,20 @@ def parse_job(document: dict[str, Any], where: str = "the job file") -> JobFile:
     return job
 
 
-def resolve(job: JobFile) -> dict[str, Any]:
-    """The document that is signed: every default filled in, every `auto` frozen."""
+def choice_of(job: JobFile, facts: Facts | None = None) -> Choice:
+    """The engine of a job, and why; `facts` are what the label owner's node knows of it."""
+    return choose(job.model, job.features.binning.max_bins, job.crypto, facts)
+
+
+def resolve(job: JobFile, facts: Facts | None = None) -> dict[str, Any]:
+    """The document that is signed: every default filled in, every `auto` frozen, the vectors counted."""
     resolved: dict[str, Any] = job.model_dump(mode="json", by_alias=True)
     if resolved["align"]["method"] == "auto":
         resolved["align"]["method"] = "ecdh"
-    if resolved["crypto"]["engine"] == "auto":
-        resolved["crypto"]["engine"] = "paillier"
+    crypto = resolved["crypto"]
+    crypto["engine"] = choice_of(job, facts).engine
+    if crypto["engine"] == "lattice-hint" and crypto["vectors_max"] == 0:
+        crypto["vectors_max"] = count_vectors(job.model, facts.rows if facts else 0)
     return resolved
 
 

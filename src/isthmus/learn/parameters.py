@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
+VECTORS_MOST = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Binning:
@@ -36,10 +38,14 @@ class BoostedTrees:
 
 @dataclass(frozen=True, slots=True)
 class Crypto:
-    """The engine of the encrypted histograms, the widths of a row's integers, and what a won split shows."""
+    """The engine of the encrypted histograms, the widths of a row's integers, and what a won split shows.
+
+    `vectors_max` is the number of encrypted vectors that a feature owner takes in one job; 0 stands for what the plan counts.
+    """
 
     engine: Literal["auto", "lattice-hint", "paillier"] = "auto"
     gradient_bits: Annotated[int, Interval(ge=3, le=5)] = 5
     hessian_bits: Annotated[int, Interval(ge=2, le=4)] = 4
     paillier_bits: Annotated[int, Interval(ge=2048, le=4096)] = 3072
     split_reveal: Literal["ids", "column"] = "ids"
+    vectors_max: Annotated[int, Interval(ge=0, le=VECTORS_MOST)] = 0

@@ -36,6 +36,7 @@ from isthmus.jobs.instruction import Instruction
 from isthmus.jobs.plan import Plan, make_plan
 from isthmus.jobs.spec import JobFile, job_digest, parse_job, resolve
 from isthmus.service.datasets import Datasets, known_columns
+from isthmus.service.facts import PaceOf, facts_of
 from isthmus.service.running import run_worker
 from isthmus.store.records import Answer, JobState, Store, StoredDataset, StoredJob
 from isthmus.table import file_digest
@@ -65,7 +66,8 @@ class _Run:
 
 
 class Jobs:
-    """Drives every job of this node. `folder_of` gives the folder of a job, `command` starts a worker."""
+    """Drives every job of this node. `folder_of` gives the folder of a job, `command` starts a worker, `pace_of` says what
+    was measured of the line to a partner, up being away from this node."""
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Jobs:
         clock: Clock,
         folder_of: Callable[[str], Path],
         command: Sequence[str],
+        pace_of: PaceOf = lambda partner: None,
     ) -> None:
         self._own = own
         self._key = key
@@ -86,6 +89,7 @@ class Jobs:
         self._clock = clock
         self._folder_of = folder_of
         self._command = command
+        self._pace_of = pace_of
         self._slot = asyncio.Lock()
         self._runs: dict[str, _Run] = {}
         self._outboxes: dict[str, asyncio.Queue[Message]] = {}
@@ -127,10 +131,13 @@ class Jobs:
     # --- what people ask for ---
 
     def plan(self, text: bytes) -> Plan:
-        return make_plan(parse_job(read_document(text, "the job file")))
+        return self._plan(parse_job(read_document(text, "the job file")))
 
     def plan_of(self, job: StoredJob) -> Plan:
-        return make_plan(_parse(job))
+        return self._plan(_parse(job))
+
+    def _plan(self, job: JobFile) -> Plan:
+        return make_plan(job, facts_of(job, self._own, self._datasets, self._pace_of))
 
     async def propose(self, text: bytes, test_ids_path: str | None) -> StoredJob:
         """Checks the job against what this node has, signs it, and asks every feature owner."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 from typing import Any
 
 from isthmus.base.errors import IsthmusError, rebuild
@@ -108,9 +109,20 @@ def plan_view(plan: Plan, language: str, own_columns: list[str] | None) -> dict[
         "digest": plan.digest.hex(),
         "resolved": plan.resolved,
         "stages": [{"stage": s.name, "what": s.title.of(language)} for s in plan.stages],
+        "engine": _engine_view(plan, language),
         "leaks": [
             {"stage": row.stage, "party": row.party, "learns": row.learns.of(language)} for row in plan.leaks
         ],
         "messages": list(plan.messages),
         "own_columns": own_columns,
+    }
+
+
+def _engine_view(plan: Plan, language: str) -> dict[str, Any]:
+    return {
+        "chosen": plan.choice.engine,
+        "why": plan.choice.why,
+        "reason": plan.reason.of(language),
+        "costs": [asdict(cost) for cost in plan.choice.costs],
+        "notes": [note.of(language) for note in plan.notes],
     }
