@@ -206,7 +206,13 @@ def test_two_institutions_join_and_run_a_job(
             assert set(costs) == {"lattice-hint", "paillier"}
             assert costs[engine]["up_bytes"] > 0
             shown = call("--home", bank, "-o", "table", "job", "plan", file, *changes)[1]
-            for words in (plan["engine"]["reason"], *plan["engine"]["notes"], "on the line", f"{engine}: "):
+            for words in (
+                plan["engine"]["reason"],
+                *plan["engine"]["notes"],
+                "on the line",
+                f"{engine}  (",
+                "MB",
+            ):
                 assert words in shown
             shown = call("--home", bank, "--lang", "zh", "-o", "table", "job", "plan", file, *changes)[1]
             assert "发往对方" in shown

@@ -34,7 +34,7 @@ class World(parties.World):
         return super().text(name, **({"crypto": {"engine": "paillier"}} | sections))
 
 
-async def say(world: World, sender: Party, receiver: Party, message: Message | bytes) -> None:
+async def say(world: parties.World, sender: Party, receiver: Party, message: Message | bytes) -> None:
     """Puts something on the control channel and lets it be dealt with."""
     body = message if isinstance(message, bytes) else message.encode()
     await sender.lines[receiver.name, CONTROL].put(body)

@@ -234,7 +234,7 @@ def plan_text(made: Mapping[str, Any], settings: Settings) -> str:
 def _engine_text(engine: Mapping[str, Any], settings: Settings) -> str:
     """The engine and its reason, one line of cost for each engine, and what to know beside it."""
     w = settings.words
-    parts = [f"{w('engine', '引擎')}  {engine['chosen']}: {engine['reason']}"]
+    parts = [f"{w('engine', '引擎')}  {engine['chosen']}  ({engine['reason']})"]
     if engine["costs"]:
         head = (
             "engine",

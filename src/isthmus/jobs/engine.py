@@ -131,8 +131,8 @@ def choose(model: BoostedTrees, max_bins: int, crypto: Crypto, facts: Facts | No
 def count_vectors(model: BoostedTrees, rows: int = 0) -> int:
     """The vector budget of a job: the tree nodes that are asked for, times the room for nodes that need several vectors.
 
-    A vector carries the sums of 65,536 rows, whatever the gradients are; smaller siblings hold half of the rows at most. So
-    large tables with shallow trees need more room than the least.
+    A vector carries the sums of 65,536 rows or more, whatever the gradients are; smaller siblings hold half of the rows at
+    most. So large tables with shallow trees may need more room than the least.
     """
     of_tree = 1 << (model.depth - 1)
     room = max(_ROOM_LEAST, 1 + -(-(model.depth + 1) * rows // (_ROWS_OF_A_VECTOR * of_tree)))
