@@ -112,7 +112,7 @@ def test_a_job_leaves_halves_reports_and_scores(tmp_path: Path) -> None:
         "positive_rate_train": 0,
         "positive_rate_test": 0,
     }
-    names = {"half.json", "report.json", "report.en.html", "report.zh.html"}
+    names = {"half.json", "report.json", "report.en.html", "report.zh.html", "burned"}
     assert {p.name for p in (tmp_path / "bank").iterdir()} == names | {"scores.csv"}
     assert {p.name for p in (tmp_path / "partner").iterdir()} == names
     report = json.loads((tmp_path / "bank" / "report.json").read_text())
@@ -143,7 +143,7 @@ def test_no_name_of_a_column_crosses_into_the_others_files(tmp_path: Path) -> No
         assert (f"{CANARY}-{i}" in there) == (i >= 3)
 
 
-@pytest.mark.parametrize(("engine", "kind"), [("lattice-hint", "Vector"), ("paillier", "Encrypted")])
+@pytest.mark.parametrize(("engine", "kind"), [("lattice-hint", "PieceOfWords"), ("paillier", "Encrypted")])
 def test_only_planned_kinds_of_message_cross(tmp_path: Path, engine: str, kind: str) -> None:
     job = job_file(crypto={"engine": engine, "paillier_bits": 2048})
     run(job, tmp_path)

@@ -245,6 +245,12 @@ DATA: dict[str, Entry] = {
 }
 
 POLICY: dict[str, Entry] = {
+    "vectors": Entry(
+        "{partner} asked for more encrypted sums than the {allowed} that both parties signed.",
+        "{partner} 请求的加密求和次数超过双方签署的上限 {allowed}。",
+        "Nothing more is answered. If the job needs more, raise crypto.vectors_max in the job file and sign it again.",
+        "不再应答。若作业确需更多，请在作业文件中提高 crypto.vectors_max 并重新签署。",
+    ),
     "overlap_too_small": Entry(
         "The shared rows are fewer than the floor of {floor} that both parties signed.",
         "共有样本数低于双方签署的下限 {floor}。",
@@ -352,6 +358,18 @@ PEER: dict[str, Entry] = {
         "对方返回的求和结果不自洽。",
         "The job stops here; it is not tried again on the same data by itself.",
         "作业已停止；不会自动在相同数据上重试。",
+    ),
+    "secret_reused": Entry(
+        "The partner {partner} used a one-time secret again, or one that was never announced.",
+        "合作方 {partner} 重复使用了一次性密钥，或使用了从未声明的密钥。",
+        "Nothing was answered. The partner's node may have been restored from a backup; begin a new job.",
+        "未作任何应答。对方节点可能由备份恢复；请新建作业。",
+    ),
+    "forged_hint": Entry(
+        "A message of {partner} that was opened and recomputed is not what the protocol makes.",
+        "抽查并重新计算后，{partner} 的一条消息与协议规定不符。",
+        "The job stops here and nothing more is answered. Speak to the partner: its program does not follow the protocol.",
+        "作业已停止，不再应答。请联系对方：其程序未遵守协议。",
     ),
     "partner_failed": Entry(
         "The partner's side of the job ended with {code}.",

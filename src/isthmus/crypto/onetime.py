@@ -1,11 +1,13 @@
-"""Secrets that may be used once: taking one is removing it."""
+"""Secrets that may be used once: taking one is removing it, and the numbers of those that were drawn are on record."""
 
 from __future__ import annotations
 
 import os
-from typing import Generic, NoReturn, SupportsIndex, TypeVar
+from pathlib import Path
+from typing import Generic, NoReturn, Protocol, SupportsIndex, TypeVar
 
 from isthmus.base.errors import LocalError
+from isthmus.base.files import write_file
 
 T = TypeVar("T")
 
@@ -41,3 +43,51 @@ class OneTime(Generic[T]):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError("one-time secrets are neither copied nor serialised")
+
+
+class Ledger(Protocol):
+    """The numbers of one-time secrets that are burned: all below `next`, whether they were used or not."""
+
+    @property
+    def next(self) -> int: ...
+
+    def burn(self, stop: int) -> None:
+        """Put on record that every number below `stop` is burned; returns when that cannot be lost any more."""
+
+
+class MemoryLedger:
+    """A record that ends with the process: for a party that never begins again under the same job."""
+
+    def __init__(self, first: int = 0) -> None:
+        self._next = first
+
+    @property
+    def next(self) -> int:
+        return self._next
+
+    def burn(self, stop: int) -> None:
+        self._next = max(self._next, stop)
+
+
+class FileLedger:
+    """A record in a file, synced before `burn` returns. Raises LocalError `disk_error`, and then nothing may be used."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._next = int(path.read_text("ascii"))
+        except FileNotFoundError:
+            self._next = 0
+        except (OSError, ValueError):
+            raise LocalError(
+                "disk_error", path=str(path), why="the record of burned numbers is damaged"
+            ) from None
+
+    @property
+    def next(self) -> int:
+        return self._next
+
+    def burn(self, stop: int) -> None:
+        if stop > self._next:
+            write_file(self._path, b"%d" % stop)
+            self._next = stop

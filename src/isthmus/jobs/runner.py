@@ -23,6 +23,7 @@ from isthmus.base.files import write_file
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
 from isthmus.base.workers import in_thread
+from isthmus.crypto.onetime import FileLedger
 from isthmus.jobs import reporting
 from isthmus.jobs.spec import JobFile, resolve
 from isthmus.learn.histogram import BinMatrix, histogram
@@ -42,13 +43,14 @@ from isthmus.protocols.binning import (
 )
 from isthmus.protocols.boost import LabelBooster, TrainingLog, boost_as_feature_owner
 from isthmus.protocols.evaluate import hear_results, tell_results
-from isthmus.protocols.hint import HintFeatureSide, HintLabelSide
+from isthmus.protocols.hint import HintFeatureSide, HintLabelSide, vectors_expected, vectors_max
 from isthmus.protocols.histogram import FeatureSide, LabelSide, PaillierFeatureSide, PaillierLabelSide
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
 from isthmus.report.cells import write_csv
 from isthmus.table.table import Table
 from isthmus.wire.channel import Channel
 
+BURNED = "burned"
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
@@ -109,11 +111,14 @@ async def run_label_owner(
     stages.begin("bin")
     binned, shapes = await bin_as_label_owner(lines, shared, part_of_row, binning_of(job))
     train, fit = fit_rows(part_of_row)
-    totals = [sum(shape) for shape in shapes]
     engine: LabelSide
     if resolve(job)["crypto"]["engine"] == "lattice-hint":
-        engine = await HintLabelSide.begin(lines, len(train), totals, digest, progress)
+        expected = vectors_expected(model.trees - model.local_trees, model.depth)
+        engine = await HintLabelSide.begin(
+            lines, len(train), shapes, digest, job.crypto, FileLedger(out / BURNED), expected, progress
+        )
     else:
+        totals = [sum(shape) for shape in shapes]
         engine = await PaillierLabelSide.begin(lines, len(train), totals, job.crypto, progress)
     try:
         own_weights: list[WoeTable] = []
@@ -192,7 +197,9 @@ async def run_feature_owner(
     matrix = BinMatrix(binned.matrix.bins[:, : len(train)], binned.matrix.counts)
     engine: FeatureSide
     if resolve(job)["crypto"]["engine"] == "lattice-hint":
-        engine = await HintFeatureSide.begin(channel, matrix, digest, job.model, progress)
+        budget = job.crypto.vectors_max or vectors_max(job.model.trees, job.model.depth)
+        ledger = FileLedger(out / BURNED)
+        engine = await HintFeatureSide.begin(channel, matrix, digest, job.crypto, budget, ledger, progress)
     else:
         engine = await PaillierFeatureSide.begin(channel, matrix, job.crypto)
     if job.model.objective == "binary":

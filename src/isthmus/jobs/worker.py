@@ -26,7 +26,7 @@ from typing import Any
 from isthmus.base.errors import ConfigError, DataError, IsthmusError
 from isthmus.base.progress import Progress, Step
 from isthmus.base.workers import in_thread
-from isthmus.crypto.lattice import hint
+from isthmus.crypto.lattice import vectors
 from isthmus.jobs import runner
 from isthmus.jobs.instruction import Instruction, read_options
 from isthmus.jobs.spec import JobFile, job_digest, parse_job
@@ -123,7 +123,7 @@ def main() -> int:
         threading.Thread(target=_die_with_the_node, daemon=True).start()
         if instruction.job["crypto"]["engine"] == "lattice-hint":
             Progress(says.step).start("kernels")
-            hint.warm()
+            vectors.warm()
         _stay_inside()
         result = asyncio.run(run(instruction, Progress(says.step)))
         used = resource.getrusage(resource.RUSAGE_SELF)

@@ -2,54 +2,62 @@
 
     label owner (g, h, secrets s_t)                            feature owner (bins, key sigma)
       1  Commit    hash of a nonce           ------------->                                   once, per binning
-      2                                      <-------------    Nonce
-      3  Opened    all nonces                ------------->    seed of every public polynomial
+      2                                      <-------------    Nonce     and the highest index ever seen
+      3  Agreed    nonces, set, payload      ------------->    seed of every public polynomial
       4                                      <-------------    Columns   Enc_sigma(H), and p0
-      5  Offline   hint of H s_t, masked     ------------->    V_t = H s_t - u_t              per vector, ahead
-      6  Vectors   indexes                   ------------->                                   per level
-      7  Vector    a s_t + e + Delta m       ------------->    adds words into bins
-      8                                      <-------------    Answer    top bits of (sums - V_t)
+      5  Offline   hints of H s_t, masked    ------------->    V_t = H s_t - u_t              a batch, made ahead
+      6                                      <-------------    Check     some of the batch, by lot
+      7  Seeds     of those                  ------------->    recomputed; never used
+      8  Vectors   indexes                   ------------->                                   per level
+      9  Words     a s_t + e + Delta m       ------------->    adds words into bins           in pieces of rows
+     10                                      <-------------    Answer    top bits of (sums - V_t)
 
-One vector carries g and h of the rows of one tree node, and zero for every other row. Every secret is drawn fresh, lives
-in the memory of this process alone, and is taken out of the pool before it encrypts; a new binning means new nonces,
-a new H and a new sigma. A node whose sums would not fit a payload is sent as several vectors.
+One vector carries g and h of the rows of one tree node, and zero for every other row. Every secret comes from a fresh seed,
+lives in the memory of this process alone, is on record as burned before its hint is made, and is taken out of the pool before
+it encrypts; a new binning means new nonces, a new H and a new sigma. Batches are made in a thread of their own while this
+side waits. A tree node whose sums would not fit a payload is sent as several vectors.
 
 Leaks: the label owner learns the exact sums of the quantised (g, h) per tree node and bin. The feature owner learns how many
 vectors there are, and neither g, h, nor which rows are in a tree node. Adversary: semi-honest; a label owner that
-chooses its vectors can read bins of a few rows per payload bit (docs/explanation/security.md).
+chooses its vectors can read bins of a few rows per payload bit, as many as the budget of vectors allows; one that forges
+hints is found by the checks, 1 in 16 of them each (docs/explanation/lattice.md).
 Source: Henzinger et al. 2023 (SimplePIR, a fixed matrix and a hint); Lyubashevsky, Peikert, Regev 2010 (ring LWE). Outside
 cryptographers have not reviewed this construction.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.base.errors import ConfigError, PeerError
+from isthmus.base.errors import PeerError, PolicyError
 from isthmus.base.progress import Progress
 from isthmus.base.workers import in_thread, together
-from isthmus.crypto.lattice import hint
-from isthmus.crypto.lattice.ntt import N
-from isthmus.crypto.lattice.sampling import Stream, Words
-from isthmus.crypto.onetime import OneTime
+from isthmus.crypto.lattice import sets
+from isthmus.crypto.lattice.ntt import N, transform
+from isthmus.crypto.lattice.outer import Drawn, LabelKeys, OuterKey
+from isthmus.crypto.lattice.sampling import Words
+from isthmus.crypto.lattice.vectors import Payload, PublicMatrix, add_into_bins, encrypt, hint_rows
+from isthmus.crypto.onetime import Ledger, OneTime
 from isthmus.learn.histogram import BinMatrix, Sums
-from isthmus.learn.parameters import BoostedTrees
+from isthmus.learn.parameters import Crypto
 from isthmus.wire.channel import Channel
 from isthmus.wire.message import Array, Message, Number, Raw
 
-COLUMNS_AT_ONCE = 512
+PIECE_BYTES: Final = 4 * 2**20
+COLUMNS_AT_ONCE: Final = 256
 BATCH = 64
-HINTS_AT_ONCE = 32
-ROWS_OF_A1 = 16_000
-ROWS_MAX = 4_000_000
+CHECKED: Final = 16
+"""One hint in so many is opened, and at least one of each batch."""
 Integers = NDArray[np.int64]
 Slots = NDArray[np.int32]
 
@@ -64,71 +72,111 @@ class Commit(Message):
 class Nonce(Message):
     KIND: ClassVar[int] = 0x0702
     nonce: Annotated[bytes, Raw(32)]
+    seen: Annotated[int, Number("I")]
 
 
 @dataclass(frozen=True)
-class Opened(Message):
-    """The label owner's nonce, those of all feature owners, and the place of the receiver among them."""
+class Agreed(Message):
+    """The label owner's nonce, those of all feature owners, the receiver's place among them; what the vectors will be."""
 
     KIND: ClassVar[int] = 0x0703
     nonce: Annotated[bytes, Raw(32)]
     others: Annotated[NDArray[np.uint8], Array("u1", None, 32)]
     place: Annotated[int, Number("B")]
+    set: Annotated[int, Number("B")]
+    payload: Annotated[int, Number("B")]
+    first: Annotated[int, Number("I")]
 
 
 @dataclass(frozen=True)
 class Columns(Message):
+    """Columns of one chunk of bins from column `start` on; after the last of all, p0 of every chunk."""
+
     KIND: ClassVar[int] = 0x0704
+    chunk: Annotated[int, Number("H")]
     start: Annotated[int, Number("H")]
     words: Annotated[Words, Array("u8", None, None)]
 
 
 @dataclass(frozen=True)
 class Offline(Message):
-    """Hints of the vectors from `index` on."""
+    """Hints of the vectors from `index` on, the first `left` of a batch still to come with this message; 0: no batch."""
 
     KIND: ClassVar[int] = 0x0705
     index: Annotated[int, Number("I")]
+    left: Annotated[int, Number("H")]
     first: Annotated[Words, Array("u8", None, None, N)]
     second: Annotated[Words, Array("u8", None, None)]
 
 
-@dataclass(frozen=True)
-class Vectors(Message):
-    """How many hints come first, in one message or more, and the index of each vector of this level."""
+NO_BATCH: Final = Offline(0, 0, np.zeros((0, 0, N), dtype=np.uint64), np.zeros((0, 0), dtype=np.uint64))
 
+
+@dataclass(frozen=True)
+class Check(Message):
     KIND: ClassVar[int] = 0x0706
-    offline: Annotated[int, Number("H")]
     indexes: Annotated[NDArray[np.uint32], Array("u4", None)]
 
 
 @dataclass(frozen=True)
-class Vector(Message):
+class Seeds(Message):
     KIND: ClassVar[int] = 0x0707
-    words: Annotated[Words, Array("u8", None)]
+    seeds: Annotated[NDArray[np.uint8], Array("u1", None, 32)]
+
+
+@dataclass(frozen=True)
+class Vectors(Message):
+    """The index of each vector of this level, ascending."""
+
+    KIND: ClassVar[int] = 0x0708
+    indexes: Annotated[NDArray[np.uint32], Array("u4", None)]
+
+
+@dataclass(frozen=True)
+class PieceOfWords(Message):
+    """Words of the rows from `start` on, of all vectors of the level."""
+
+    KIND: ClassVar[int] = 0x0709
+    start: Annotated[int, Number("I")]
+    words: Annotated[Words, Array("u8", None, None)]
 
 
 @dataclass(frozen=True)
 class Answer(Message):
-    KIND: ClassVar[int] = 0x0708
-    sums: Annotated[Words, Array("u8", None, None)]
+    """Sums of the bins from `start` on, `(vectors, bins, bytes)`: as many little-endian bytes as the payload has."""
+
+    KIND: ClassVar[int] = 0x070A
+    start: Annotated[int, Number("I")]
+    sums: Annotated[NDArray[np.uint8], Array("u1", None, None, None)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """One secret with its mask for each feature owner."""
+    """One seed with its mask for each feature owner."""
 
-    secret: Integers
+    seed: bytes
     masks: list[Words]
+
+    def __repr__(self) -> str:
+        return "_Ready()"
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """A batch of new secrets: the first index, how many, and their hints for each feature owner."""
+class _Batch:
+    """New one-time secrets from index `first` on, and their hints for each feature owner."""
 
-    index: int
-    count: int
-    messages: list[tuple[Words, Words]]
+    first: int
+    ready: list[OneTime[_Ready]]
+    hints: list[tuple[Words, Words]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One vector: the slot it belongs to, and how its sums are packed: (g + below) + h * radix."""
+
+    slot: int
+    below: int
+    radix: int
 
 
 class HintLabelSide:
@@ -139,213 +187,426 @@ class HintLabelSide:
     def __init__(
         self,
         channels: Sequence[Channel],
-        public: hint.PublicMatrix,
-        keys: list[hint.LabelKeys],
-        chosen: hint.Set,
+        public: PublicMatrix,
+        keys: list[LabelKeys],
+        crypto: Crypto,
+        ledger: Ledger,
+        expected: int,
     ) -> None:
-        self._channels, self._public, self._keys, self._set = channels, public, keys, chosen
+        self._channels, self._public, self._keys, self._ledger = channels, public, keys, ledger
+        self._widths = _widths(keys[0].layout, crypto)
         self._pool: dict[int, OneTime[_Ready]] = {}
-        self._made = 0
+        self._below_root = False
         self._g = self._h = np.zeros(0, dtype=np.int64)
+        self._expected = expected
+        self._ahead: asyncio.Task[_Batch] | None = None
+        self._draw_ahead(0)
 
     @classmethod
     async def begin(
-        cls, channels: Sequence[Channel], rows: int, totals: list[int], digest: bytes, progress: Progress
+        cls,
+        channels: Sequence[Channel],
+        rows: int,
+        shapes: Sequence[tuple[int, ...]],
+        digest: bytes,
+        crypto: Crypto,
+        ledger: Ledger,
+        expected: int,
+        progress: Progress,
     ) -> HintLabelSide:
-        """Agree on seeds and receive every feature owner's columns. `totals` is R of each feature owner."""
+        """Agree on seeds and receive every feature owner's columns. `shapes` holds the bins of each of its features.
+
+        So many vectors as are `expected` are made ahead.
+        """
+        sizes = [(len(shape), sum(shape)) for shape in shapes]
+        layouts = sets.choose(rows, sizes, _width(rows, crypto))
         nonce = secrets.token_bytes(32)
         progress.start("hint", len(channels) * N)
         for channel in channels:  # 1
             await channel.send(Commit(_commitment(digest, nonce)))
-        others = [(await channel.recv(Nonce)).nonce for channel in channels]  # 2
-        joined = np.frombuffer(b"".join(others), dtype=np.uint8).reshape(-1, 32)
-        chosen = set_of(rows)
+        heard = [await channel.recv(Nonce) for channel in channels]  # 2
+        ledger.burn(max(ledger.next, *(h.seen for h in heard)))
+        joined = np.frombuffer(b"".join(h.nonce for h in heard), dtype=np.uint8).reshape(-1, 32)
         seeds = [_seeds(digest, nonce, joined, place) for place in range(len(channels))]
+        chosen = sets.SETS.index(layouts[0].set)
         for place, channel in enumerate(channels):  # 3
-            await channel.send(Opened(nonce, joined, place))
-        public = await in_thread(hint.PublicMatrix, seeds[0][0], rows, chosen)
+            await channel.send(Agreed(nonce, joined, place, chosen, layouts[0].payload, ledger.next))
+        public = await in_thread(PublicMatrix, seeds[0][0], rows, layouts[0].set)
         keys = []
-        for place, (channel, total) in enumerate(zip(channels, totals, strict=True)):  # 4
-            chunks = -(-total // N)
-            columns = np.empty((N, total), dtype=np.uint64)
-            for start in range(0, N, COLUMNS_AT_ONCE):
-                part = await channel.recv(Columns)
-                if part.start != start or part.words.shape != (COLUMNS_AT_ONCE, total):
-                    raise PeerError("bad_message", why="key columns have another shape than agreed")
-                columns[start : start + COLUMNS_AT_ONCE] = part.words
-                progress.at(place * N + start + COLUMNS_AT_ONCE)
-            p0 = (await channel.recv(Columns)).words
-            if p0.shape != (chunks, N):
-                raise PeerError("bad_message", why="key columns have another shape than agreed")
-            keys.append(hint.LabelKeys(seeds[place][1], columns, p0, chosen, rows))
-        return cls(channels, public, keys, chosen)
+        for place, (channel, layout) in enumerate(zip(channels, layouts, strict=True)):
+            key = LabelKeys(seeds[place][1], layout)
+            await _receive_columns(channel, key, progress, place)
+            keys.append(key)
+        return cls(channels, public, keys, crypto, ledger, expected)
 
     async def tree(self, g: Integers, h: Integers) -> None:
-        self._g, self._h = g, h
+        self._g, self._h, self._below_root = g, h, False
 
     async def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._ahead
         self._pool.clear()
 
     async def level(self, slot_of_row: Slots, slots: int) -> list[Sums]:
-        parts = [
-            (slot, part) for slot in range(slots) for part in self._fit(np.flatnonzero(slot_of_row == slot))
-        ]
-        fresh = await in_thread(self._draw, len(parts))
+        width = self._widths[self._below_root]
+        parts, vector_of_row = self._fit(slot_of_row, slots, width)
+        self._below_root = True
+        await self._fill(len(parts))
         indexes = sorted(self._pool)[: len(parts)]
-        for place, channel in enumerate(self._channels):  # 5, 6
-            await channel.send(Vectors(fresh.count, np.array(indexes, dtype=np.uint32)))
-            for start in range(0, fresh.count, HINTS_AT_ONCE):
-                first, second = (part[start : start + HINTS_AT_ONCE] for part in fresh.messages[place])
-                await channel.send(Offline(fresh.index + start, first, second))
         burned = [self._pool.pop(index).take() for index in indexes]
+        for channel in self._channels:  # 8
+            await channel.send(Vectors(np.array(indexes, dtype=np.uint32)))
+        radix = np.array([part.radix for part in parts], dtype=np.int64)
+        payload = Payload(self._g, self._h, vector_of_row, radix, width)
 
         async def ask() -> None:
-            for ready, (_, rows) in zip(burned, parts, strict=True):
-                payload = np.zeros(len(slot_of_row), dtype=np.int64)
-                payload[rows] = self._g[rows] + (self._h[rows] << self._width(rows)[0])
-                words = await in_thread(hint.encrypt, self._public, ready.secret, payload)
-                for channel in self._channels:  # 7
-                    await channel.send(Vector(words))
+            drawn = np.stack([Drawn(ready.seed, 0).secret() for ready in burned])
+            factors = await in_thread(transform, drawn)
+            for start, stop in self._public.pieces(PIECE_BYTES // (8 * len(parts))):
+                words = await in_thread(encrypt, self._public, start, stop, factors, payload)
+                for channel in self._channels:  # 9
+                    await channel.send(PieceOfWords(start, words))
 
         async def collect() -> list[Sums]:
-            return [await self._read(place, parts, burned, slots) for place in range(len(self._channels))]
+            return [
+                await self._read(place, parts, burned, slots, width) for place in range(len(self._channels))
+            ]
 
         _, sums = await together(ask(), collect())
         return sums
 
     async def _read(
-        self, place: int, parts: list[tuple[int, Integers]], burned: list[_Ready], slots: int
+        self, place: int, parts: list[_Part], burned: list[_Ready], slots: int, width: int
     ) -> Sums:
-        total = self._keys[place].total
-        answers = (await self._channels[place].recv(Answer)).sums  # 8
-        if answers.shape != (len(parts), total):
-            raise PeerError("bad_message", why="more or fewer sums came than were asked for")
-        sums = np.zeros((slots, total, 2), dtype=np.int64)
-        for answer, ready, (slot, rows) in zip(answers, burned, parts, strict=True):
-            packed = hint.read_sums(answer, ready.masks[place], self._set).astype(np.int64)
-            g_bits, below = self._width(rows)
-            g = ((packed + below) & ((1 << g_bits) - 1)) - below
-            sums[slot, :, 0] += g
-            sums[slot, :, 1] += ((packed - g) & ((1 << self._set.payload) - 1)) >> g_bits
+        bins = self._keys[place].layout.bins
+        shift, cut = np.uint64(64 - width), np.uint64((1 << width) - 1)
+        sums = np.zeros((slots, bins, 2), dtype=np.int64)
+        start = 0
+        while start < bins:
+            answer = await self._channels[place].recv(Answer)  # 10
+            stop = start + answer.sums.shape[1]
+            if (
+                answer.start != start
+                or answer.sums.shape != (len(parts), stop - start, _bytes(width))
+                or (not start < stop <= bins)
+            ):
+                raise PeerError("bad_message", why="more or fewer sums came than were asked for")
+            for packed, ready, part in zip(_unpacked(answer.sums), burned, parts, strict=True):
+                whole = packed - (ready.masks[place][start:stop] >> shift) + np.uint64(part.below)
+                h, g = np.divmod((whole & cut).astype(np.int64), part.radix)
+                sums[part.slot, start:stop, 0] += g - part.below
+                sums[part.slot, start:stop, 1] += h
+            start = stop
         return sums
 
-    def _width(self, rows: Integers) -> tuple[int, int]:
-        """Bits of the sum of g over these rows, and how far it can go below zero."""
-        g = self._g[rows]
-        below = int(-g[g < 0].sum())
-        return (int(g[g > 0].sum()) + below).bit_length(), below
+    def _fit(self, slot_of_row: Slots, slots: int, width: int) -> tuple[list[_Part], Slots]:
+        """The vectors of a level, each narrow enough for `width` bits, and the vector of each row, -1 for none."""
+        inside = slot_of_row >= 0
+        parts: list[_Part] = []
+        vector_of_row = slot_of_row
+        pieces = np.ones(slots, dtype=np.int64)
+        while True:
+            made = self._parts(vector_of_row, pieces)
+            wide = np.array([part.radix * (h + 1) > 1 << width for part, h in made])
+            if not wide.any():
+                parts = [part for part, _ in made]
+                return parts, vector_of_row
+            slot_of_part = np.repeat(np.arange(slots), pieces)
+            pieces[np.unique(slot_of_part[wide])] *= 2
+            firsts = np.concatenate([[0], np.cumsum(pieces)[:-1]])
+            vector_of_row = np.full(len(slot_of_row), -1, dtype=np.int32)
+            turn = np.cumsum(inside) - 1
+            vector_of_row[inside] = (firsts[slot_of_row] + turn % pieces[slot_of_row])[inside]
 
-    def _fit(self, rows: Integers) -> list[Integers]:
-        """The rows in as few parts as fit a payload each."""
-        g_bits, _ = self._width(rows)
-        if g_bits + int(self._h[rows].sum()).bit_length() <= self._set.payload or len(rows) < 2:
-            return [rows]
-        half = len(rows) // 2
-        return [*self._fit(rows[:half]), *self._fit(rows[half:])]
+    def _parts(self, vector_of_row: Slots, pieces: Integers) -> list[tuple[_Part, int]]:
+        """Of each vector: its packing, and the sum of h."""
+        count = int(pieces.sum())
+        place = np.where(vector_of_row >= 0, vector_of_row, count)
+        ahead = np.bincount(place, weights=np.maximum(self._g, 0), minlength=count)
+        below = np.bincount(place, weights=np.maximum(-self._g, 0), minlength=count)
+        h_sum = np.bincount(place, weights=self._h, minlength=count)
+        slots = np.repeat(np.arange(len(pieces)), pieces)
+        return [
+            (_Part(int(slots[v]), int(below[v]), int(ahead[v] + below[v]) + 1), int(h_sum[v]))
+            for v in range(count)
+        ]
 
-    def _draw(self, needed: int) -> _Drawn:
-        """Fill the pool up to `needed`; the hints of what was drawn, for each feature owner."""
-        missing, index = needed - len(self._pool), self._made
-        if missing <= 0:
-            return _Drawn(index, 0, [])
-        count = max(missing, BATCH)
-        drawn = Stream.fresh().ternary(count, N)
-        made = [key.prepare(drawn) for key in self._keys]
-        for at in range(count):
-            self._pool[index + at] = OneTime(_Ready(drawn[at], [masks[at] for masks, _, _ in made]))
-        self._made += count
-        return _Drawn(index, count, [(first, second) for _, first, second in made])
+    async def _fill(self, needed: int) -> None:
+        """Send batches until the pool holds what is needed, and begin to make the next one."""
+        while len(self._pool) < needed:
+            if self._ahead is None:
+                self._expected = needed - len(self._pool)
+                self._draw_ahead(0)
+            assert self._ahead is not None
+            batch, self._ahead = await self._ahead, None
+            self._draw_ahead(len(batch.ready))
+            await self._announce(batch)
+        self._expected -= needed
+        for channel in self._channels:
+            await channel.send(NO_BATCH)
+
+    def _draw_ahead(self, coming: int) -> None:
+        """Begin the next batch, unless what is here and coming covers what is expected; more is drawn than is checked."""
+        missing = (
+            self._expected
+            - len(self._pool)
+            - (coming - _checks(coming) * len(self._channels) if coming else 0)
+        )
+        if missing > 0:
+            count = missing + len(self._channels) * (1 + missing // (CHECKED - 1))
+            self._ahead = asyncio.create_task(in_thread(self._draw, min(BATCH, count)))
+
+    async def _announce(self, batch: _Batch) -> None:
+        count = len(batch.ready)
+        indexes = range(batch.first, batch.first + count)
+        self._pool.update(zip(indexes, batch.ready, strict=True))
+        for channel, (first, second) in zip(self._channels, batch.hints, strict=True):  # 5
+            step = max(1, PIECE_BYTES // (8 * (first[0].size + second[0].size)))
+            for at in range(0, count, step):
+                part = slice(at, at + step)
+                await channel.send(Offline(batch.first + at, count - at, first[part], second[part]))
+        asked = [(await channel.recv(Check)).indexes.tolist() for channel in self._channels]  # 6
+        for chosen in asked:
+            if (
+                len(set(chosen)) != len(chosen)
+                or len(chosen) != _checks(count)
+                or not set(chosen) <= set(indexes)
+            ):
+                raise PeerError("bad_message", why="other hints are to be opened than were agreed")
+        opened = {index: self._pool.pop(index).take().seed for index in set().union(*asked)}
+        for channel, chosen in zip(self._channels, asked, strict=True):  # 7
+            seeds = b"".join(opened[index] for index in chosen)
+            await channel.send(Seeds(np.frombuffer(seeds, dtype=np.uint8).reshape(-1, 32)))
+
+    def _draw(self, count: int) -> _Batch:
+        """New secrets, on record as burned before anything is made of them."""
+        first = self._ledger.next
+        self._ledger.burn(first + count)
+        seeds = [secrets.token_bytes(32) for _ in range(count)]
+        made = [key.prepare([Drawn(seed, place) for seed in seeds]) for place, key in enumerate(self._keys)]
+        ready = [OneTime(_Ready(seed, [masks[at] for masks, _, _ in made])) for at, seed in enumerate(seeds)]
+        return _Batch(first, ready, [(hints, others) for _, hints, others in made])
 
 
 class HintFeatureSide:
-    """Keeps sigma and the opened hints; adds words into bins."""
+    """Keeps sigma and the opened hints; adds words into bins; answers each index once, in ascending order."""
 
     def __init__(
-        self, channel: Channel, matrix: BinMatrix, key: hint.OuterKey, chosen: hint.Set, budget: int
+        self,
+        channel: Channel,
+        matrix: BinMatrix,
+        public: PublicMatrix,
+        key: OuterKey,
+        layout: sets.Layout,
+        place: int,
+        crypto: Crypto,
+        ledger: Ledger,
+        budget: int,
     ) -> None:
-        self._channel, self._matrix, self._key, self._set, self._left = channel, matrix, key, chosen, budget
-        self._cells = hint.cells(matrix.bins, matrix.counts)
+        self._channel, self._matrix, self._public, self._key = channel, matrix, public, key
+        self._layout, self._place, self._ledger = layout, place, ledger
+        self._widths = _widths(layout, crypto)
+        self._below_root = False
+        self._budget, self._left = budget, budget
+        self._hints_left = 2 * budget + 2 * BATCH
         self._opened: dict[int, Words] = {}
         self._next = 0
 
     @classmethod
     async def begin(
-        cls, channel: Channel, matrix: BinMatrix, digest: bytes, model: BoostedTrees, progress: Progress
+        cls,
+        channel: Channel,
+        matrix: BinMatrix,
+        digest: bytes,
+        crypto: Crypto,
+        budget: int,
+        ledger: Ledger,
+        progress: Progress,
     ) -> HintFeatureSide:
-        """Agree on seeds, make the hint and the key, and send the columns."""
+        """Agree on seeds, make the hint and the key, send the columns. No more than `budget` vectors are answered."""
         commit = await channel.recv(Commit)  # 1
         nonce = secrets.token_bytes(32)
-        await channel.send(Nonce(nonce))  # 2
-        opened = await channel.recv(Opened)  # 3
-        if not compare_digest(commit.digest, _commitment(digest, opened.nonce)):
+        await channel.send(Nonce(nonce, ledger.next))  # 2
+        agreed = await channel.recv(Agreed)  # 3
+        if not compare_digest(commit.digest, _commitment(digest, agreed.nonce)):
             raise PeerError("bad_message", why="the nonce is not the one that was committed to")
-        if opened.place >= len(opened.others) or opened.others[opened.place].tobytes() != nonce:
+        if agreed.place >= len(agreed.others) or agreed.others[agreed.place].tobytes() != nonce:
             raise PeerError("bad_message", why="the own nonce is not among those of all parties")
-        chosen = set_of(matrix.rows)
-        shared, own = _seeds(digest, opened.nonce, opened.others, opened.place)
+        if agreed.first < ledger.next:
+            raise PeerError("secret_reused", partner=channel.partner)
+        if agreed.set >= len(sets.SETS) or not 0 < agreed.payload <= _width(matrix.rows, crypto):
+            raise PeerError("bad_message", why="the sums would carry more bits than the job file allows")
+        layout = sets.Layout(
+            sets.SETS[agreed.set], agreed.payload, matrix.rows, len(matrix.counts), matrix.total
+        )
+        if not layout.fits:
+            raise PeerError("bad_message", why="the parameter set does not carry so many rows")
+        shared, own = _seeds(digest, agreed.nonce, agreed.others, agreed.place)
         progress.start("hint", N)
-        public = await in_thread(hint.PublicMatrix, shared, matrix.rows, chosen)
-        words = await in_thread(hint.hint_matrix, public, matrix.bins, matrix.counts)
-        key = hint.OuterKey(own, matrix.total)
-        for start in range(0, N, COLUMNS_AT_ONCE):  # 4
-            part = await in_thread(key.columns, words, start, start + COLUMNS_AT_ONCE)
-            await channel.send(Columns(start, part))
-            progress.at(start + COLUMNS_AT_ONCE)
-        await channel.send(Columns(0, await in_thread(key.p0)))
-        return cls(channel, matrix, key, chosen, vectors_max(model, matrix.rows))
+        public = await in_thread(PublicMatrix, shared, matrix.rows, layout.set)
+        key = OuterKey(own, matrix.total)
+        await _send_columns(channel, matrix, public, key, progress)
+        ledger.burn(agreed.first)
+        return cls(channel, matrix, public, key, layout, agreed.place, crypto, ledger, budget)
 
     async def tree(self) -> None:
         """Nothing crosses at the beginning of a tree."""
+        self._below_root = False
 
     async def level(self) -> None:
-        vectors = await self._channel.recv(Vectors)  # 5, 6
-        due = self._next + vectors.offline
-        while self._next < due:
-            message = await self._channel.recv(Offline)
-            count = len(message.first)
+        while (offline := await self._channel.recv(Offline)).left:  # 5
+            await self._take_in(offline)
+        width = self._widths[self._below_root]
+        self._below_root = True
+        indexes = (await self._channel.recv(Vectors)).indexes.astype(np.int64)  # 8
+        self._left -= len(indexes)
+        if self._left < 0:
+            raise PolicyError("vectors", partner=self._channel.partner, allowed=self._budget)
+        if not len(indexes) or indexes[0] < self._next or (np.diff(indexes) <= 0).any():
+            raise PeerError("secret_reused", partner=self._channel.partner)
+        hidden = [self._opened.pop(index, None) for index in indexes.tolist()]
+        if any(hint is None for hint in hidden):
+            raise PeerError("secret_reused", partner=self._channel.partner)
+        self._next = int(indexes[-1]) + 1
+        for index in [index for index in self._opened if index < self._next]:
+            del self._opened[index]
+        sums = np.zeros((len(indexes), self._matrix.total), dtype=np.uint64)
+        start = 0
+        while start < self._matrix.rows:
+            piece = await self._channel.recv(PieceOfWords)  # 9
+            stop = start + piece.words.shape[1]
+            if piece.start != start or len(piece.words) != len(sums) or not start < stop <= self._matrix.rows:
+                raise PeerError("bad_message", why="a vector has more or fewer rows than agreed")
+            await in_thread(add_into_bins, sums, self._matrix.bins, self._matrix.counts, start, piece.words)
+            start = stop
+        for at, hint in enumerate(hidden):
+            sums[at] = (sums[at] - hint) >> np.uint64(64 - width)
+        step = max(1, PIECE_BYTES // (8 * len(sums)))
+        for at in range(0, self._matrix.total, step):
+            await self._channel.send(Answer(at, _packed(sums[:, at : at + step], width)))  # 10
+
+    async def _take_in(self, offline: Offline) -> None:
+        """A batch of hints whose first part is `offline`: open them, then have some of them explained."""
+        first, count = offline.index, offline.left
+        self._hints_left -= count
+        if self._hints_left < 0:
+            raise PolicyError("vectors", partner=self._channel.partner, allowed=self._budget)
+        if first < self._ledger.next:
+            raise PeerError("secret_reused", partner=self._channel.partner)
+        self._ledger.burn(first + count)
+        index = first
+        while True:
+            made = len(offline.first)
             if (
-                message.index != self._next
-                or not 0 < count <= due - self._next
-                or len(message.second) != count
+                offline.index != index
+                or offline.left != first + count - index
+                or not 0 < made <= offline.left
+                or len(offline.second) != made
             ):
                 raise PeerError("bad_message", why="hints came out of turn, or not as many as announced")
-            for first, second in zip(message.first, message.second, strict=True):
-                self._opened[self._next] = await in_thread(self._key.open, first, second)
-                self._next += 1
-        self._left -= len(vectors.indexes)
-        if self._left < 0:
-            raise PeerError("bad_message", why="more vectors came than the job file allows")
-        sums = np.zeros((len(vectors.indexes), self._matrix.total), dtype=np.uint64)
-        for at, index in enumerate(vectors.indexes.tolist()):  # 7
-            hidden = self._opened.pop(index, None)
-            if hidden is None:
-                raise PeerError("bad_message", why="a vector names an index that was used or never announced")
-            words = (await self._channel.recv(Vector)).words
-            if len(words) != self._matrix.rows:
-                raise PeerError("bad_message", why="a vector has more or fewer rows than agreed")
-            sums[at] = await in_thread(self._add, words, hidden)
-        await self._channel.send(Answer(sums))  # 8
+            for one, other in zip(offline.first, offline.second, strict=True):
+                self._opened[index] = await in_thread(self._key.open, one, other)
+                index += 1
+            if index == first + count:
+                break
+            offline = await self._channel.recv(Offline)
+        lot = sorted(secrets.SystemRandom().sample(range(first, first + count), _checks(count)))
+        await self._channel.send(Check(np.array(lot, dtype=np.uint32)))  # 6
+        seeds = (await self._channel.recv(Seeds)).seeds  # 7
+        if len(seeds) != len(lot):
+            raise PeerError("bad_message", why="other hints were opened than were asked for")
+        drawn = [Drawn(seed.tobytes(), self._place) for seed in seeds]
+        opened = np.stack([self._opened.pop(index) for index in lot])
+        if not await in_thread(self._agree, drawn, opened):
+            raise PeerError("forged_hint", partner=self._channel.partner)
 
-    def _add(self, words: Words, hidden: Words) -> Words:
-        return hint.answer(hint.add_words(words, self._cells, self._matrix.total), hidden, self._set)
-
-
-def set_of(rows: int) -> hint.Set:
-    """The parameter set for this many training rows; both sides derive it."""
-    if rows > ROWS_MAX:
-        raise ConfigError(
-            "out_of_bounds",
-            field="crypto.engine",
-            value="lattice-hint",
-            allowed=f"{ROWS_MAX:,} training rows",
-        )
-    return hint.SETS["A1" if rows <= ROWS_OF_A1 else "W8"]
+    def _agree(self, drawn: list[Drawn], opened: Words) -> bool:
+        """Each opened hint is M (A s) - u up to the noise that an answer hides, in every bin."""
+        expected = np.zeros_like(opened)
+        factors = transform(np.stack([d.secret() for d in drawn]))
+        for start, stop in self._public.pieces(PIECE_BYTES // (8 * len(drawn))):
+            words = encrypt(self._public, start, stop, factors, None)
+            add_into_bins(expected, self._matrix.bins, self._matrix.counts, start, words)
+        expected -= np.stack([d.mask(self._layout) for d in drawn])
+        off = (opened - expected).view(np.int64)
+        return bool((np.abs(off) <= self._layout.zone).all())
 
 
-def vectors_max(model: BoostedTrees, rows: int) -> int:
-    """How many vectors a whole job can need: the smaller siblings of every level, split where sums are wide."""
-    parts = max(1, -(-rows // ROWS_OF_A1))
-    return (model.trees * (1 << (model.depth - 1)) + 1) * parts
+async def _receive_columns(channel: Channel, key: LabelKeys, progress: Progress, place: int) -> None:
+    bins = key.layout.bins
+    for chunk in range(key.chunks):
+        width, start = min(N, bins - chunk * N), 0
+        while start < N:
+            part = await channel.recv(Columns)  # 4
+            stop = start + len(part.words)
+            if (
+                (part.chunk, part.start) != (chunk, start)
+                or not start < stop <= N
+                or part.words.shape[1] != width
+            ):
+                raise PeerError("bad_message", why="key columns have another shape than agreed")
+            key.keep(chunk, start, part.words)
+            start = stop
+            progress.at(place * N + (chunk * N + start) // key.chunks)
+    p0 = (await channel.recv(Columns)).words
+    if p0.shape != (key.chunks, N):
+        raise PeerError("bad_message", why="key columns have another shape than agreed")
+    key.seal(p0)
+
+
+async def _send_columns(
+    channel: Channel, matrix: BinMatrix, public: PublicMatrix, key: OuterKey, progress: Progress
+) -> None:
+    """Chunk by chunk, so that no more than N rows of H are ever held."""
+    for chunk in range(key.chunks):
+        first, stop = chunk * N, min(matrix.total, (chunk + 1) * N)
+        hint = await in_thread(hint_rows, public, matrix.bins, matrix.counts, first, stop)
+        for start in range(0, N, COLUMNS_AT_ONCE):
+            part = await in_thread(key.columns, hint, chunk, start, start + COLUMNS_AT_ONCE)
+            await channel.send(Columns(chunk, start, part))  # 4
+            progress.at((chunk * N + start + COLUMNS_AT_ONCE) // key.chunks)
+    await channel.send(Columns(0, 0, await in_thread(key.p0)))
+
+
+def vectors_expected(trees: int, depth: int) -> int:
+    """Vectors of a whole job: the smaller siblings of every level of every tree, and one for the weights of evidence."""
+    return trees * (1 << (depth - 1)) + 1
+
+
+def vectors_max(trees: int, depth: int) -> int:
+    """How many vectors a feature owner answers: four times what is expected, as a tree node with wide sums takes several."""
+    return 4 * vectors_expected(trees, depth)
+
+
+def _checks(count: int) -> int:
+    return max(1, count // CHECKED)
+
+
+def _width(rows: int, crypto: Crypto) -> int:
+    return sets.width(rows, crypto.gradient_bits, crypto.hessian_bits)
+
+
+def _widths(layout: sets.Layout, crypto: Crypto) -> tuple[int, int]:
+    """Bits of a sum at the root and below it, where a vector holds the smaller of two siblings."""
+    return layout.payload, min(layout.payload, _width(layout.rows // 2, crypto))
+
+
+def _bytes(width: int) -> int:
+    return (width + 7) // 8
+
+
+def _packed(sums: Words, width: int) -> NDArray[np.uint8]:
+    whole = np.ascontiguousarray(sums).astype("<u8").view(np.uint8).reshape(*sums.shape, 8)
+    return whole[:, :, : _bytes(width)]
+
+
+def _unpacked(sums: NDArray[np.uint8]) -> Words:
+    whole = np.zeros((*sums.shape[:2], 8), dtype=np.uint8)
+    whole[:, :, : sums.shape[2]] = sums
+    words: Words = whole.view("<u8")[:, :, 0].astype(np.uint64)
+    return words
 
 
 def _commitment(digest: bytes, nonce: bytes) -> bytes:

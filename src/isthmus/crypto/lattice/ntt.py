@@ -1,14 +1,15 @@
 """Products of polynomials modulo X^4096 + 1 through one prime of 49 bits, on doubles with fused multiply-add.
 
-Eight polynomials are transformed together, coefficient by coefficient side by side (`lanes`), so that every inner loop
-runs over neighbours in memory. Values are exact integers below 2^53; a product is exact while it stays below 2^48.
-Compiled at first use and cached (NUMBA_CACHE_DIR). Source: Longa and Naehrig 2016 for the order of the roots.
+Eight polynomials are transformed together, coefficient by coefficient side by side (`lanes`), so that every inner loop runs
+over neighbours in memory: a group is a flat array, N x LANES. Values are exact integers below 2^53; a product is exact while
+it stays below 2^48. Compiled at first use and cached (NUMBA_CACHE_DIR). Source: Longa and Naehrig 2016 for the order of the
+roots.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
@@ -16,9 +17,9 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-N = 4096
-LANES = 8
-PRIME = 562949953216513
+N: Final = 4096
+LANES: Final = 8
+PRIME: Final = 562949953216513
 """The largest prime below 2^49 that is 1 mod 2N."""
 
 Doubles = NDArray[np.float64]
@@ -38,65 +39,133 @@ def _typed_rint(typing: Any, a: Any) -> Any:
     return types.float64(types.float64), build
 
 
-_fma: Any = intrinsic(_typed_fma)
-_rint: Any = intrinsic(_typed_rint)
-_compiled: Any = njit(cache=True, error_model="numpy", nogil=True)
+fma: Any = intrinsic(_typed_fma)
+rint: Any = intrinsic(_typed_rint)
+compiled: Any = njit(cache=True, error_model="numpy", nogil=True)
+P: Final = float(PRIME)
+P_INVERSE: Final = 1.0 / P
 
 
-@_compiled
-def forward(a: Any, w: Any, wp: Any, p: Any) -> None:
-    """In place; `a` is flat, N x LANES. Results are centred."""
-    pinv = 1.0 / p
-    t, m = a.shape[0] // 2, 1
-    while m < N:
+@compiled
+def forward(a: Any, w: Any, wp: Any) -> None:
+    """A group in place, two of the twelve layers at a time. Takes values below 2^51; results are centred."""
+    t, m = N // 4, 1
+    while t >= 1:
+        n = t * LANES
         for i in range(m):
-            root, ratio = w[m + i], wp[m + i]
-            x, y = a[2 * i * t : 2 * i * t + t], a[2 * i * t + t : 2 * i * t + 2 * t]
-            for j in range(t):
-                yy = y[j]
-                h = yy * root
-                v = _fma(-_rint(yy * ratio), p, h) + _fma(yy, root, -h)
-                u = x[j]
-                x[j] = u + v
-                y[j] = u - v
-        t //= 2
-        m *= 2
+            w1, w1p = w[m + i], wp[m + i]
+            w2, w2p = w[2 * m + 2 * i], wp[2 * m + 2 * i]
+            w3, w3p = w[2 * m + 2 * i + 1], wp[2 * m + 2 * i + 1]
+            o = 4 * i * n
+            x0, x1, x2, x3 = (
+                a[o : o + n],
+                a[o + n : o + 2 * n],
+                a[o + 2 * n : o + 3 * n],
+                a[o + 3 * n : o + 4 * n],
+            )
+            for j in range(n):
+                a0, a1, a2, a3 = x0[j], x1[j], x2[j], x3[j]
+                h = a2 * w1
+                v = fma(-rint(a2 * w1p), P, h) + fma(a2, w1, -h)
+                a2 = a0 - v
+                a0 = a0 + v
+                h = a3 * w1
+                v = fma(-rint(a3 * w1p), P, h) + fma(a3, w1, -h)
+                a3 = a1 - v
+                a1 = a1 + v
+                h = a1 * w2
+                v = fma(-rint(a1 * w2p), P, h) + fma(a1, w2, -h)
+                x0[j] = a0 + v
+                x1[j] = a0 - v
+                h = a3 * w3
+                v = fma(-rint(a3 * w3p), P, h) + fma(a3, w3, -h)
+                x2[j] = a2 + v
+                x3[j] = a2 - v
+        t //= 4
+        m *= 4
     for j in range(a.shape[0]):
-        a[j] = _fma(-_rint(a[j] * pinv), p, a[j])
+        a[j] = fma(-rint(a[j] * P_INVERSE), P, a[j])
 
 
-@_compiled
-def backward(a: Any, w: Any, wp: Any, p: Any, scale: Any, scale_p: Any) -> None:
-    """In place, the inverse of `forward`. Results are centred."""
-    pinv = 1.0 / p
-    t, m = a.shape[0] // N, N // 2
+@compiled
+def backward(a: Any, w: Any, wp: Any, scale: Any, scale_p: Any) -> None:
+    """A group in place, the inverse of `forward`. Takes centred values; results are centred."""
+    t, m = 1, N // 4
     while m >= 1:
+        n = t * LANES
         for i in range(m):
-            root, ratio = w[m + i], wp[m + i]
-            x, y = a[2 * i * t : 2 * i * t + t], a[2 * i * t + t : 2 * i * t + 2 * t]
-            for j in range(t):
-                u, v = x[j], y[j]
-                s, d = u + v, u - v
-                x[j] = _fma(-_rint(s * pinv), p, s)
-                h = d * root
-                r = _fma(-_rint(d * ratio), p, h) + _fma(d, root, -h)
-                y[j] = r
-        t *= 2
-        m //= 2
+            w1, w1p = w[m + i], wp[m + i]
+            w2, w2p = w[2 * m + 2 * i], wp[2 * m + 2 * i]
+            w3, w3p = w[2 * m + 2 * i + 1], wp[2 * m + 2 * i + 1]
+            o = 4 * i * n
+            x0, x1, x2, x3 = (
+                a[o : o + n],
+                a[o + n : o + 2 * n],
+                a[o + 2 * n : o + 3 * n],
+                a[o + 3 * n : o + 4 * n],
+            )
+            for j in range(n):
+                a0, a1, a2, a3 = x0[j], x1[j], x2[j], x3[j]
+                s, d = a0 + a1, a0 - a1
+                h = d * w2
+                b1 = fma(-rint(d * w2p), P, h) + fma(d, w2, -h)
+                s2, d = a2 + a3, a2 - a3
+                h = d * w3
+                b3 = fma(-rint(d * w3p), P, h) + fma(d, w3, -h)
+                d, s = s - s2, s + s2
+                x0[j] = fma(-rint(s * P_INVERSE), P, s)
+                h = d * w1
+                x2[j] = fma(-rint(d * w1p), P, h) + fma(d, w1, -h)
+                d = b1 - b3
+                x1[j] = b1 + b3
+                h = d * w1
+                x3[j] = fma(-rint(d * w1p), P, h) + fma(d, w1, -h)
+        t *= 4
+        m //= 4
     for j in range(a.shape[0]):
         h = a[j] * scale
-        r = _fma(-_rint(a[j] * scale_p), p, h) + _fma(a[j], scale, -h)
-        a[j] = _fma(-_rint(r * pinv), p, r)
+        r = fma(-rint(a[j] * scale_p), P, h) + fma(a[j], scale, -h)
+        a[j] = fma(-rint(r * P_INVERSE), P, r)
 
 
-@_compiled
-def multiply_add(acc: Any, x: Any, y: Any, p: Any) -> None:
-    """acc += x * y place by place, centred."""
-    pinv = 1.0 / p
-    for j in range(acc.shape[0]):
-        h = x[j] * y[j]
-        r = _fma(-_rint(h * pinv), p, h) + _fma(x[j], y[j], -h) + acc[j]
-        acc[j] = _fma(-_rint(r * pinv), p, r)
+@compiled
+def multiply(out: Any, group: Any, factor: Any) -> None:
+    """out = group * factor, every lane with the same factor of N places."""
+    for k in range(N):
+        y = factor[k]
+        for j in range(k * LANES, (k + 1) * LANES):
+            h = group[j] * y
+            out[j] = fma(-rint(h * P_INVERSE), P, h) + fma(group[j], y, -h)
+
+
+@compiled
+def multiply_add(acc: Any, group: Any, factor: Any) -> None:
+    """acc += group * factor, every lane with the same factor of N places; centred."""
+    for k in range(N):
+        y = factor[k]
+        for j in range(k * LANES, (k + 1) * LANES):
+            h = group[j] * y
+            r = fma(-rint(h * P_INVERSE), P, h) + fma(group[j], y, -h) + acc[j]
+            acc[j] = fma(-rint(r * P_INVERSE), P, r)
+
+
+@compiled
+def gather(group: Any, polynomials: Any) -> None:
+    """Up to LANES integer polynomials into the lanes of a group; the lanes that are left hold zero."""
+    count = polynomials.shape[0]
+    if count < LANES:
+        group[:] = 0.0
+    for i in range(N):
+        for b in range(count):
+            group[i * LANES + b] = polynomials[b, i]
+
+
+@compiled
+def scatter(polynomials: Any, group: Any) -> None:
+    """The lanes of a group into up to LANES integer polynomials."""
+    for i in range(N):
+        for b in range(polynomials.shape[0]):
+            polynomials[b, i] = np.int64(group[i * LANES + b])
 
 
 @cache
@@ -113,44 +182,17 @@ def tables() -> tuple[Doubles, Doubles, Doubles, Doubles, float, float]:
     return ahead, ahead / PRIME, behind, behind / PRIME, scale, scale / PRIME
 
 
-def transform(polynomials: NDArray[Any]) -> Doubles:
-    """Transforms of `(count, N)` integers, in the flat form of groups of LANES: `(ceil(count / LANES), N * LANES)`."""
+def transform(polynomials: NDArray[np.int64]) -> Doubles:
+    """Transforms of `(count, N)` integers, each alone: `(count, N)`, centred."""
     ahead, ahead_p, *_ = tables()
-    groups = _grouped(polynomials)
-    for group in groups:
-        forward(group, ahead, ahead_p, float(PRIME))
-    return groups
-
-
-def restore(groups: Doubles, count: int) -> NDArray[np.int64]:
-    """`(count, N)` centred integers of transforms; `groups` is used up."""
-    _, _, behind, behind_p, scale, scale_p = tables()
-    for group in groups:
-        backward(group, behind, behind_p, float(PRIME), scale, scale_p)
-    lanes = groups.reshape(len(groups), N, LANES).transpose(0, 2, 1).reshape(-1, N)
-    whole: NDArray[np.int64] = lanes[:count].astype(np.int64)
+    whole = np.empty((len(polynomials), N))
+    group = np.empty(N * LANES)
+    for first in range(0, len(polynomials), LANES):
+        gather(group, polynomials[first : first + LANES])
+        forward(group, ahead, ahead_p)
+        part = whole[first : first + LANES]
+        part[:] = group.reshape(N, LANES).T[: len(part)]
     return whole
-
-
-def spread(polynomial: NDArray[Any]) -> Doubles:
-    """The transform of one polynomial in every lane, flat: what a group is multiplied with."""
-    group: Doubles = transform(np.broadcast_to(polynomial, (LANES, N)))[0]
-    return group
-
-
-def products(groups: Doubles, factor: Doubles, count: int) -> NDArray[np.int64]:
-    """`(count, N)`: each transformed polynomial times one polynomial (`spread`), exact while below 2^48."""
-    results = np.zeros_like(groups)
-    for result, group in zip(results, groups, strict=True):
-        multiply_add(result, group, factor, float(PRIME))
-    return restore(results, count)
-
-
-def _grouped(polynomials: NDArray[Any]) -> Doubles:
-    count = len(polynomials)
-    padded = np.zeros((-(-count // LANES) * LANES, N), dtype=np.float64)
-    padded[:count] = polynomials
-    return np.ascontiguousarray(padded.reshape(-1, LANES, N).transpose(0, 2, 1)).reshape(-1, N * LANES)
 
 
 def _centre(value: int) -> int:

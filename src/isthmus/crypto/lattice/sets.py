@@ -1,0 +1,119 @@
+"""Parameter sets, and what follows from the set, the rows, the features and the bins: noise, masks, payload.
+
+Everything is counted in units of the wire: words modulo 2^64, of which the lowest `dropped` bits of q were rounded away.
+A payload of w bits is multiplied by Delta = 2^(64 - w). Derivations stand in docs/explanation/lattice.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from isthmus.base.errors import ConfigError
+from isthmus.crypto.lattice.ntt import N
+from isthmus.crypto.lattice.sampling import NOISE_VARIANCE
+
+ROWS_MAX: Final = 4_000_000
+BINS_MAX: Final = 131_072
+"""32 kB of key columns each: 4 GiB in all, kept on disk by the label owner."""
+
+TERNARY_VARIANCE: Final = 2 / 3
+SECRET_BITS: Final = N * math.log2(3)
+LEAK_MAX_BITS: Final = SECRET_BITS / 10
+NOISE_DEVIATIONS: Final = 10
+EDGE_DEVIATIONS: Final = 8
+EDGE_FACTOR: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """log2 of q, and how many of its lowest bits are rounded away before a vector is sent."""
+
+    name: str
+    q_bits: int
+    dropped: int
+
+
+SETS: Final = (Set("A1", 64, 0), Set("W8", 72, 8))
+"""In the order of preference: the smaller q, the larger the margin of security."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A set and a payload for the columns of one feature owner: `features` features, `bins` bins in all, `rows` rows."""
+
+    set: Set
+    payload: int
+    rows: int
+    features: int
+    bins: int
+
+    @property
+    def gap(self) -> int:
+        """log2 of Delta."""
+        return 64 - self.payload
+
+    @property
+    def zone(self) -> int:
+        """Z: ten standard deviations of all noise that reaches a sum."""
+        inner = NOISE_VARIANCE * self.rows / 4.0**self.set.dropped
+        outer = NOISE_VARIANCE * (1 + 2 * N * TERNARY_VARIANCE + N * TERNARY_VARIANCE)
+        rounding = (self.rows + N * TERNARY_VARIANCE) / 12 if self.set.dropped else 0.0
+        return math.ceil(NOISE_DEVIATIONS * math.sqrt(inner + outer + rounding))
+
+    @property
+    def edge(self) -> float:
+        """Standard deviation of the Gaussian part of a mask: twice that of all that a feature owner could see through it."""
+        norm = (math.sqrt(self.bins) + math.sqrt(N)) ** 2
+        seen = NOISE_VARIANCE * self.features * self.rows / 4.0**self.set.dropped
+        seen += TERNARY_VARIANCE * norm * (NOISE_VARIANCE + (1 / 12 if self.set.dropped else 0.0))
+        seen += 2 * TERNARY_VARIANCE * NOISE_VARIANCE * N * (math.log(2 * N) + 5)
+        return EDGE_FACTOR * math.sqrt(seen)
+
+    @property
+    def margin(self) -> int:
+        """What a mask keeps from either end of [0, Delta) before its Gaussian part is added."""
+        return self.zone + math.ceil(EDGE_DEVIATIONS * self.edge)
+
+    @property
+    def fits(self) -> bool:
+        """Half of [0, Delta) stays uniform, and what the rest shows of a secret is a tenth of it at most."""
+        lost = 2 * self.margin / 2.0**self.gap
+        return lost <= 0.5 and -self.bins * math.log2(1 - lost) <= LEAK_MAX_BITS
+
+
+def width(rows: int, gradient_bits: int, hessian_bits: int) -> int:
+    """Bits that hold the sums of g and h of so many rows, packed as g + h * radix, whatever the gradients are."""
+    g_sums = (2 ** (gradient_bits - 1) - 1) * rows + 1
+    h_sums = (2**hessian_bits - 1) * rows + 1
+    return (g_sums * h_sums - 1).bit_length()
+
+
+def choose(rows: int, shapes: Sequence[tuple[int, int]], needed: int) -> list[Layout]:
+    """One set and payload for all feature owners, `shapes` giving features and bins of each.
+
+    The first set that carries `needed` bits, or what the last one carries: wider sums then take several vectors.
+    """
+    for what, count, most in (
+        ("training rows", rows, ROWS_MAX),
+        ("bins of one party", max(bins for _, bins in shapes), BINS_MAX),
+    ):
+        if count > most:
+            raise ConfigError(
+                "out_of_bounds",
+                field="crypto.engine",
+                value="lattice-hint",
+                allowed=f"at most {most:,} {what}",
+            )
+    payload = 0
+    for chosen in SETS:
+        payload = min(_payload(chosen, rows, *shape, needed) for shape in shapes)
+        if payload == needed:
+            break
+    return [Layout(chosen, payload, rows, *shape) for shape in shapes]
+
+
+def _payload(chosen: Set, rows: int, features: int, bins: int, needed: int) -> int:
+    return next(w for w in range(needed, 0, -1) if Layout(chosen, w, rows, features, bins).fits)
