@@ -31,13 +31,21 @@ def quantise(
 ) -> Quantised:
     """Round each gradient to `gradient_bits` (sign included) and each hessian to `hessian_bits`, up or down by chance."""
     g_top, h_top = 2 ** (gradient_bits - 1) - 1, 2**hessian_bits - 1
-    g_scale = float(np.abs(g).max(initial=0.0)) / g_top or 1.0
+    g_widest = max(float(g.max(initial=0.0)), -float(g.min(initial=0.0)))
+    g_scale = g_widest / g_top or 1.0
     h_scale = float(h.max(initial=0.0)) / h_top or 1.0
-    g_rounded = np.floor(g / g_scale + rng.uniform("g", len(g)))
-    h_rounded = np.floor(h / h_scale + rng.uniform("h", len(h)))
     return Quantised(
-        np.clip(g_rounded, -g_top, g_top).astype(np.int64),
-        np.clip(h_rounded, 0, h_top).astype(np.int64),
+        _rounded(g, g_scale, -g_top, g_top, rng.uniform("g", len(g))),
+        _rounded(h, h_scale, 0, h_top, rng.uniform("h", len(h))),
         g_scale,
         h_scale,
     )
+
+
+def _rounded(
+    values: NDArray[np.float64], scale: float, low: int, high: int, chance: NDArray[np.float64]
+) -> Integers:
+    """floor(value / scale + chance), kept within low..high; `chance` is used up."""
+    chance += values / scale
+    np.floor(chance, out=chance)
+    return np.clip(chance, low, high, out=chance).astype(np.int64)

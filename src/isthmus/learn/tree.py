@@ -6,12 +6,15 @@ Gain and leaf weight as in XGBoost (Chen and Guestrin 2016, equations 6 and 7), 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
+from numba import njit, types
 from numpy.typing import NDArray
 
 from isthmus.base.errors import DataError
+from isthmus.learn import histogram
 from isthmus.learn.bins import MISSING, ColumnBins, bins_from_json
 from isthmus.learn.histogram import Sums
 from isthmus.learn.parameters import BoostedTrees
@@ -61,58 +64,86 @@ def goes_left(bins: NDArray[np.uint8], last_left: int, missing_left: bool) -> ND
     return np.where(bins == MISSING, missing_left, bins <= last_left)
 
 
-def best_split(
-    sums: list[Sums],
+def best_splits(
+    sums: list[list[Sums]],
     counts: list[tuple[int, ...]],
     open_features: list[NDArray[np.bool_]],
     q: Quantised,
     p: BoostedTrees,
-) -> Split | None:
-    """The split of one tree node with the largest gain, or None.
+) -> list[Split | None]:
+    """The split of each tree node with the largest gain, or None.
 
-    `sums` holds one `(R, 2)` array per owner. Of equal gains the first wins: by owner, feature, missing right before
-    left, then the lower bin.
+    `sums` holds for each tree node one `(R, 2)` array per owner. Of equal gains the first wins: by owner, feature,
+    missing right before left, then the lower bin.
     """
-    best: Split | None = None
-    for owner, owner_sums in enumerate(sums):
-        start = 0
-        for feature, count in enumerate(counts[owner]):
-            part = owner_sums[start : start + count]
-            start += count
-            if not open_features[owner][feature]:
-                continue
-            found = _best_of_feature(part, q, p)
-            if found is not None and (best is None or found[0] > best.gain):
-                best = Split(owner, feature, found[1], found[2], found[0])
-    return best
+    widths = [np.array(own, dtype=np.int64) for own in counts]
+    least = max(p.min_child_hessian, float(np.finfo(np.float64).tiny))
+    splits: list[Split | None] = []
+    for node in sums:
+        best, best_gain = None, max(p.gamma, LEAST_GAIN)
+        for owner, (own, wide, chosen) in enumerate(zip(node, widths, open_features, strict=True)):
+            gain, feature, last_left, missing_left = _kernel()(
+                own, wide, chosen, q.g_scale, q.h_scale, p.l2, least, best_gain
+            )
+            if gain > best_gain:
+                best, best_gain = Split(owner, feature, last_left, bool(missing_left), gain), gain
+        splits.append(best)
+    return splits
 
 
-def _best_of_feature(part: Sums, q: Quantised, p: BoostedTrees) -> tuple[float, int, bool] | None:
-    total = part.sum(axis=0)
-    values = np.cumsum(part[1:], axis=0)
-    left = np.concatenate([values, values[:-1] + part[0]])
-    g_left, h_left = left[:, 0] * q.g_scale, left[:, 1] * q.h_scale
-    g_right, h_right = (total[0] - left[:, 0]) * q.g_scale, (total[1] - left[:, 1]) * q.h_scale
-    g_all, h_all = total[0] * q.g_scale, total[1] * q.h_scale
-    tiny = np.finfo(np.float64).tiny
-    gain = (
-        g_left * g_left / np.maximum(h_left + p.l2, tiny)
-        + g_right * g_right / np.maximum(h_right + p.l2, tiny)
-        - g_all * g_all / max(h_all + p.l2, tiny)
+def warm() -> None:
+    """Compile what a tree's own work needs, or load it from the cache (NUMBA_CACHE_DIR)."""
+    histogram.warm()
+    _kernel()
+
+
+@cache
+def _kernel() -> Any:
+    """`_best_split` for arrays of any stride, read-only or not: one signature, so that nothing is compiled later."""
+    sums, widths, open_features = (
+        types.Array(kind, dimensions, "A", readonly=True)
+        for kind, dimensions in ((types.int64, 2), (types.int64, 1), (types.boolean, 1))
     )
-    least = max(p.min_child_hessian, tiny)
-    gain = np.where((h_left >= least) & (h_right >= least), gain, -np.inf)
-    at = int(np.argmax(gain))
-    if not gain[at] > max(p.gamma, LEAST_GAIN):
-        return None
-    return float(gain[at]), at % len(values) + 1, at >= len(values)
+    real, whole, of = types.float64, types.int64, cast(Any, types.Tuple)
+    signature = of((real, whole, whole, whole))(sums, widths, open_features, real, real, real, real, real)
+    return njit(signature, cache=True, nogil=True, error_model="numpy")(_best_split)
+
+
+def _best_split(
+    sums: Any, widths: Any, open_features: Any, g_scale: Any, h_scale: Any, l2: Any, least: Any, best: Any
+) -> Any:
+    """Gain, feature, last bin to the left, side of missing values (1: left) of the first split with the largest gain above
+    `best`; `best` itself where there is none."""
+    feature, last_left, missing_left = -1, -1, 0
+    end = 0
+    for f in range(len(widths)):
+        start, end = end, end + widths[f]
+        if not open_features[f]:
+            continue
+        g_all, h_all = 0, 0
+        for at in range(start, end):
+            g_all += sums[at, 0]
+            h_all += sums[at, 1]
+        g, h = g_all * g_scale, h_all * h_scale
+        above = g * g / (h + l2)
+        for side in range(2):
+            g_part, h_part = side * sums[start, 0], side * sums[start, 1]
+            for at in range(start + 1, end - side):
+                g_part += sums[at, 0]
+                h_part += sums[at, 1]
+                h_left, h_right = h_part * h_scale, (h_all - h_part) * h_scale
+                if h_left >= least and h_right >= least:
+                    g_left, g_right = g_part * g_scale, (g_all - g_part) * g_scale
+                    gain = g_left * g_left / (h_left + l2) + g_right * g_right / (h_right + l2) - above
+                    if gain > best:
+                        best, feature, last_left, missing_left = gain, f, at - start, side
+    return best, feature, last_left, missing_left
 
 
 def leaf_values(leaf_of_row: NDArray[np.int64], leaves: int, g: Floats, h: Floats, p: BoostedTrees) -> Floats:
-    """Value of each leaf from the label owner's exact gradients, `(leaves,)`; sums run in row order. -1 takes no part."""
-    inside = leaf_of_row >= 0
-    g_sum = np.bincount(leaf_of_row[inside], weights=g[inside], minlength=leaves)
-    h_sum = np.bincount(leaf_of_row[inside], weights=h[inside], minlength=leaves)
+    """Value of each leaf from the label owner's exact gradients, `(leaves,)`; sums run in row order."""
+    g_sum = np.bincount(leaf_of_row, weights=g, minlength=leaves)
+    h_sum = np.bincount(leaf_of_row, weights=h, minlength=leaves)
     values: Floats = -p.learning_rate * g_sum / np.maximum(h_sum + p.l2, np.finfo(np.float64).tiny)
     return values
 

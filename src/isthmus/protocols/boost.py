@@ -45,7 +45,7 @@ from isthmus.learn.tree import (
     Split,
     Tree,
     base_score,
-    best_split,
+    best_splits,
     goes_left,
     gradients,
     leaf_values,
@@ -122,45 +122,30 @@ class LabelBooster:
     rng: Rng
     joined_columns: int = 0
     log: TrainingLog = field(default_factory=TrainingLog)
-    _asked: list[int] = field(default_factory=list)
+    _asked: list[int] = field(init=False)
+    _own: BinMatrix = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._asked = [0] * len(self.channels)
+        self._own = BinMatrix(self.binned.matrix.bins[:, : self.train_rows], self.binned.matrix.counts)
 
     async def train(self, progress: Progress) -> LabelHalf:
         p, n = self.parameters, self.train_rows
-        label = self.label[:n]
-        half = LabelHalf(
-            p.objective,
-            base_score(p.objective, label),
-            self.binned.columns,
-            [c.partner for c in self.channels],
-        )
-        self._asked = [0] * len(self.channels)
-        raw = np.full(len(self.label), half.base)
+        base = base_score(p.objective, self.label[:n])
+        half = LabelHalf(p.objective, base, self.binned.columns, [c.partner for c in self.channels])
+        raw = np.full(len(self.label), base)
         progress.start("train", p.trees)
         for number in range(p.trees):
             rng = self.rng.under(f"tree/{number}")
-            g, h = gradients(p.objective, label, raw[:n])
-            inside = rng.uniform("rows", n) < p.row_sample
-            q = quantise(
-                np.where(inside, g, 0.0),
-                np.where(inside, h, 0.0),
-                self.crypto.gradient_bits,
-                self.crypto.hessian_bits,
-                rng,
-            )
+            g, h, inside, q = await in_thread(self._gradients, raw[:n], rng)
             alone = not self.channels or number < p.local_trees
             if not alone:
                 await self._tell(TREE)  # 1
                 await self._engine().tree(q.g, q.h)
-            tree, leaf_of_row = await self._grow(
-                half, q, inside, self._open_features(rng, number < p.local_trees), alone
-            )
-            leaves = sorted(set(leaf_of_row.tolist()))
-            place = np.searchsorted(leaves, leaf_of_row)
-            values = leaf_values(np.where(inside, place[:n], -1), len(leaves), g, h, p)
-            tree.leaf = dict(zip(leaves, values.tolist(), strict=True))
-            raw += values[place]
+            open_features = self._open_features(rng, number < p.local_trees)
+            tree, rows_of = await self._grow(half, q, inside, open_features, alone)
             half.trees.append(tree)
-            if self._note_and_stop(raw):
+            if await in_thread(self._finish, tree, rows_of, g, h, raw):
                 break
             progress.at(number + 1, f"loss {self.log.train_loss[-1]:.4f}")
         del half.trees[self.log.best_trees :]
@@ -169,60 +154,88 @@ class LabelBooster:
         await self._keep(half)
         return half
 
+    def _gradients(self, raw: Floats, rng: Rng) -> tuple[Floats, Floats, Bools | None, Quantised]:
+        """g and h of the training rows, exact and as integers, 0 for a row outside the sample; the sample, None for all."""
+        p = self.parameters
+        g, h = gradients(p.objective, self.label[: self.train_rows], raw)
+        inside = None
+        if p.row_sample < 1.0:
+            inside = rng.uniform("rows", self.train_rows) < p.row_sample
+            g[~inside], h[~inside] = 0.0, 0.0
+        return g, h, inside, quantise(g, h, self.crypto.gradient_bits, self.crypto.hessian_bits, rng)
+
+    def _finish(self, tree: Tree, rows_of: dict[int, Rows], g: Floats, h: Floats, raw: Floats) -> bool:
+        """Value the leaves, add them to the raw scores, note the loss; says whether training is over."""
+        leaves = sorted(rows_of)
+        leaf_of_row = np.empty(len(raw), dtype=np.int64)
+        for at, leaf in enumerate(leaves):
+            leaf_of_row[rows_of[leaf]] = at
+        values = leaf_values(leaf_of_row[: len(g)], len(leaves), g, h, self.parameters)
+        tree.leaf = dict(zip(leaves, values.tolist(), strict=True))
+        raw += values[leaf_of_row]
+        return self._note_and_stop(raw)
+
     async def _grow(
-        self, half: LabelHalf, q: Quantised, inside: Bools, open_features: list[Bools], alone: bool
-    ) -> tuple[Tree, Rows]:
-        """One tree; returns it without leaf values, and the leaf of every row."""
-        p, n = self.parameters, self.train_rows
+        self, half: LabelHalf, q: Quantised, inside: Bools | None, open_features: list[Bools], alone: bool
+    ) -> tuple[Tree, dict[int, Rows]]:
+        """One tree; returns it without leaf values, and the rows of every leaf, in order."""
+        p, log = self.parameters, self.log
         tree = Tree()
-        node_of_row = np.zeros(len(self.label), dtype=np.int64)
+        rows_of = {0: np.arange(len(self.label))}
+        sizes = {0: self._counted(rows_of[0], inside)}
         open_nodes: list[int] = [0]
         sums: dict[int, list[Sums]] = {}
+        counts = [self.binned.matrix.counts, *([] if alone else self.shapes)]
         for _ in range(p.depth):
-            sizes = np.bincount(node_of_row[:n][inside], minlength=2 * (max(open_nodes, default=0) + 1) + 1)
             open_nodes = [i for i in open_nodes if sizes[i] >= 2 * p.min_child_rows]
             if not open_nodes:
                 break
-            sums = await self._sums(open_nodes, sums, sizes, np.where(inside, node_of_row[:n], -1), q, alone)
-            counts = [self.binned.matrix.counts, *([] if alone else self.shapes)]
-            found = {i: await in_thread(best_split, sums[i], counts, open_features, q, p) for i in open_nodes}
-            won = {i: split for i, split in found.items() if split is not None}
-            sides = await self._apply(won, node_of_row, alone)
+            sums = await self._sums(open_nodes, sums, sizes, rows_of, inside, q, alone)
+            found = await in_thread(best_splits, [sums[i] for i in open_nodes], counts, open_features, q, p)
+            won = {i: split for i, split in zip(open_nodes, found, strict=True) if split is not None}
+            sides = await self._apply(won, rows_of, alone)
             open_nodes = []
-            for i, (split, number, rows, left) in sides.items():
-                counted = (rows < n) & np.append(inside, np.zeros(len(self.label) - n, dtype=bool))[rows]
-                if min((counted & left).sum(), (counted & ~left).sum()) < p.min_child_rows:
+            for i, (split, number, left) in sides.items():
+                children = {2 * i + 1: rows_of[i].compress(left), 2 * i + 2: rows_of[i].compress(~left)}
+                counted = {child: self._counted(rows, inside) for child, rows in children.items()}
+                if min(counted.values()) < p.min_child_rows:
                     continue
                 if split.owner == 0:
                     number = len(half.splits)
                     half.splits.append(OwnSplit(split.feature, split.last_left, split.missing_left))
                 tree.inner[i] = Inner(split.owner, number)
-                node_of_row[rows] = np.where(left, 2 * i + 1, 2 * i + 2)
-                open_nodes += [2 * i + 1, 2 * i + 2]
-                self.log.splits_of_owner[split.owner] = self.log.splits_of_owner.get(split.owner, 0) + 1
-                self.log.gain_of_owner[split.owner] = (
-                    self.log.gain_of_owner.get(split.owner, 0.0) + split.gain
-                )
-        return tree, node_of_row
+                del rows_of[i]
+                rows_of |= children
+                sizes |= counted
+                open_nodes += children
+                log.splits_of_owner[split.owner] = log.splits_of_owner.get(split.owner, 0) + 1
+                log.gain_of_owner[split.owner] = log.gain_of_owner.get(split.owner, 0.0) + split.gain
+        return tree, rows_of
+
+    def _counted(self, rows: Rows, inside: Bools | None) -> int:
+        """How many of these rows, which are in order, are in the tree's sample of the training rows."""
+        training = rows[: np.searchsorted(rows, self.train_rows)]
+        return len(training) if inside is None else int(np.count_nonzero(inside[training]))
 
     async def _sums(
         self,
         nodes: list[int],
         above: dict[int, list[Sums]],
-        sizes: Rows,
-        node_of_row: Rows,
+        sizes: dict[int, int],
+        rows_of: dict[int, Rows],
+        inside: Bools | None,
         q: Quantised,
         alone: bool,
     ) -> dict[int, list[Sums]]:
         """Sums of each open tree node by owner: the smaller sibling from the engine, the larger by subtraction."""
         asked = sorted({i if i == 0 else _smaller(i, sizes) for i in nodes})
-        slot = np.full(2 * max(asked) + 3, -1, dtype=np.int32)
-        slot[asked] = np.arange(len(asked), dtype=np.int32)
-        slot_of_row = np.where(node_of_row >= 0, slot[np.minimum(node_of_row, len(slot) - 1)], -1).astype(
-            np.int32
-        )
-        own_matrix = BinMatrix(self.binned.matrix.bins[:, : self.train_rows], self.binned.matrix.counts)
-        own_work = in_thread(histogram, own_matrix, slot_of_row, len(asked), q.g, q.h)
+        slot_of_row = np.full(len(self.label), -1, dtype=np.int32)
+        for slot, i in enumerate(asked):
+            slot_of_row[rows_of[i]] = slot
+        slot_of_row = slot_of_row[: self.train_rows]
+        if inside is not None:
+            slot_of_row[~inside] = -1
+        own_work = in_thread(histogram, self._own, slot_of_row, len(asked), q.g, q.h)
         if alone:
             owners = [await own_work]
         else:
@@ -247,15 +260,14 @@ class LabelBooster:
                 raise PeerError("answer_inconsistent", partner=channel.partner)
 
     async def _apply(
-        self, won: dict[int, Split], node_of_row: Rows, alone: bool
-    ) -> dict[int, tuple[Split, int, Rows, Bools]]:
-        """For each tree node that splits: the split, its number at its owner, the tree node's rows and their sides."""
-        rows_of = {i: np.flatnonzero(node_of_row == i) for i in won}
-        sides: dict[int, tuple[Split, int, Rows, Bools]] = {}
+        self, won: dict[int, Split], rows_of: dict[int, Rows], alone: bool
+    ) -> dict[int, tuple[Split, int, Bools]]:
+        """For each tree node that splits: the split, its number at its owner, and the sides of the tree node's rows."""
+        sides: dict[int, tuple[Split, int, Bools]] = {}
         for i, split in won.items():
             if split.owner == 0:
-                bins = self.binned.matrix.bins[split.feature, rows_of[i]]
-                sides[i] = (split, -1, rows_of[i], goes_left(bins, split.last_left, split.missing_left))
+                bins = self.binned.matrix.bins[split.feature][rows_of[i]]
+                sides[i] = (split, -1, goes_left(bins, split.last_left, split.missing_left))
         for owner, channel in enumerate([] if alone else self.channels, start=1):
             mine = [i for i, split in won.items() if split.owner == owner]
             column = self.crypto.split_reveal == "column"
@@ -276,9 +288,9 @@ class LabelBooster:
             bits = (await channel.recv(Sides)).bits  # 4
             if len(bits) != (sum(sizes) + 7) // 8:
                 raise PeerError("bad_message", why="more or fewer sides came than rows were asked for")
-            parts = np.split(np.unpackbits(bits, count=sum(sizes)).astype(bool), np.cumsum(sizes)[:-1])
+            parts = np.split(np.unpackbits(bits, count=sum(sizes)).view(np.bool_), np.cumsum(sizes)[:-1])
             for i, split, part in zip(mine, splits, parts, strict=True):
-                sides[i] = (split, self._asked[owner - 1], rows_of[i], part[rows_of[i]] if column else part)
+                sides[i] = (split, self._asked[owner - 1], part[rows_of[i]] if column else part)
                 self._asked[owner - 1] += 1
         return {i: sides[i] for i in won}
 
@@ -348,10 +360,8 @@ async def boost_as_feature_owner(
             asked = _asked_splits(won, binned, split_reveal)
             half.splits += [split for split, _ in asked]
             if asked:
-                left = [
-                    goes_left(binned.matrix.bins[s.column, rows], s.last_left, s.missing_left)
-                    for s, rows in asked
-                ]
+                bins = binned.matrix.bins
+                left = [goes_left(bins[s.column][rows], s.last_left, s.missing_left) for s, rows in asked]
                 await channel.send(Sides(np.packbits(np.concatenate(left))))  # 4
         else:
             raise PeerError("bad_message", why="more trees or levels than the job file allows")
@@ -362,7 +372,7 @@ async def boost_as_feature_owner(
     return half
 
 
-def _asked_splits(won: Won, binned: Binned, split_reveal: str) -> list[tuple[OwnSplit, Rows]]:
+def _asked_splits(won: Won, binned: Binned, split_reveal: str) -> list[tuple[OwnSplit, Rows | slice]]:
     """The splits that the label owner names and the rows it asks about, checked."""
     matrix, count = binned.matrix, len(won.features)
     sizes = won.sizes.astype(np.int64)
@@ -371,14 +381,14 @@ def _asked_splits(won: Won, binned: Binned, split_reveal: str) -> list[tuple[Own
     if won.rows.max(initial=0) >= matrix.rows or (split_reveal == "column" and len(won.rows)):
         raise PeerError("bad_message", why="a split names rows that it may not")
     parts = np.split(won.rows.astype(np.int64), np.cumsum(sizes)[:-1]) if count else []
-    asked = []
+    asked: list[tuple[OwnSplit, Rows | slice]] = []
     for feature, last_left, missing_left, rows in zip(
         won.features, won.last_left, won.missing_left, parts, strict=True
     ):
         if feature >= len(matrix.counts) or not 0 < last_left < matrix.counts[feature] or missing_left > 1:
             raise PeerError("bad_message", why="a split names a feature or bin that does not exist")
         split = OwnSplit(int(feature), int(last_left), bool(missing_left))
-        asked.append((split, np.arange(matrix.rows) if split_reveal == "column" else rows))
+        asked.append((split, slice(None) if split_reveal == "column" else rows))
     return asked
 
 
@@ -386,5 +396,5 @@ def _sibling(node: int) -> int:
     return node + 1 if node % 2 else node - 1
 
 
-def _smaller(node: int, sizes: Rows) -> int:
+def _smaller(node: int, sizes: dict[int, int]) -> int:
     return min(node, _sibling(node), key=lambda i: (sizes[i], i))
