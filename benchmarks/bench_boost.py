@@ -11,7 +11,8 @@ Prints one JSON line per case and engine: medians over `--repeats`, with the eng
 owner's, `own_features` the label owner's. CPU seconds are of whole processes, user and system. Of our engines they run from
 the first tree's begin to the last tree's end, divided by the trees; what happens once (keys, hints) stands in `cpu_s_setup`.
 `cpu_s_offline` is the part of `cpu_s_per_tree` that both parties could do ahead of a tree. Of SecretFlow, FedTree and
-xgboost they are the slope between 1 tree and 1 + T. null: does not apply, or is not known. AUC is on 20 % held-out rows.
+xgboost they are the slope between 1 tree and 1 + T. Libraries that would use threads of their own get one, unless
+OMP_NUM_THREADS says otherwise. null: does not apply, or is not known. AUC is on 20 % held-out rows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,9 +60,7 @@ def line(case: Namespace, samples: list[dict[str, Any]]) -> dict[str, Any]:
     figures = {name: _median(s.get(name) for s in samples) for name in KEYS}
     whole = [s["cpu_s_per_tree"] for s in samples]
     last = samples[-1]
-    more = {
-        name: last[name] for name in ("key_bits", "auc_trees", "exact", "profile", "memory") if name in last
-    }
+    more: dict[str, Any] = {name: last[name] for name in MORE if name in last}
     return {
         **head,
         **figures,
@@ -68,6 +68,7 @@ def line(case: Namespace, samples: list[dict[str, Any]]) -> dict[str, Any]:
         **more,
         "repeats": len(samples),
         "cores": len(os.sched_getaffinity(0)),
+        "library_threads": int(os.environ["OMP_NUM_THREADS"]),
         "load": round(os.getloadavg()[0], 2),
         "machine": _machine(),
         "versions": last.get("versions") or _versions(),
@@ -143,6 +144,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="CPU seconds by stage")
     parser.add_argument("--growth", action="store_true", help="rows, features, bins and depth, one at a time")
     chosen = parser.parse_args()
+    if "OMP_NUM_THREADS" not in os.environ:
+        # The libraries of matrix products and of peers read it when they are loaded.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
     if chosen.over == "link" and (chosen.rate_mbit or chosen.profile):
         parser.error("--over link goes with neither --rate-mbit nor --profile")
     if chosen.cores:

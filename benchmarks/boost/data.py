@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.learn.bins import ColumnBins, fit_numeric
+from isthmus.learn.bins import ColumnBins, NumericBins, fit_numeric
 from isthmus.learn.histogram import BinMatrix
 from isthmus.protocols.binning import Binned
 from isthmus.table.table import Column, NumericColumn, Table
@@ -31,12 +31,12 @@ def portfolio(case: Namespace) -> tuple[Floats, Floats]:
 
 
 def as_table(x: Floats, first: int) -> Table:
+    """Columns as a party's table, without ids: nothing here aligns."""
     columns: dict[str, Column] = {
         f"x{first + i}": NumericColumn(f"x{first + i}", np.ascontiguousarray(x[:, i]))
         for i in range(x.shape[1])
     }
-    ids = [b"%d" % i for i in range(len(x))]
-    return Table(ids, columns, None, {}, np.arange(1, len(x) + 1), [i.decode() for i in ids])
+    return Table([b""] * len(x), columns, None, {}, np.arange(1, len(x) + 1), [""] * len(x))
 
 
 def cut(table: Table, rows: int, bins: int) -> Binned:
@@ -55,7 +55,8 @@ def cut(table: Table, rows: int, bins: int) -> Binned:
 def write_for_peers(case: Namespace, folder: Path) -> None:
     """The same rows, columns, label and bins as plain .npy files, and the case as JSON."""
     x, y = portfolio(case)
-    binned = [c.apply(x[:, i]) for i, c in enumerate(cut(as_table(x, 0), case.rows, case.bins).columns)]
+    fitted = [c for c in cut(as_table(x, 0), case.rows, case.bins).columns if isinstance(c, NumericBins)]
+    binned = [column.apply(x[:, i]) for i, column in enumerate(fitted)]
     for name, array in (("x", x), ("y", y), ("bins", np.stack(binned, axis=1))):
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     names = ("rows", "own_features", "features", "bins", "depth", "trees", "learning_rate")

@@ -116,6 +116,7 @@ def job_of(case: Namespace, trees: int) -> dict[str, Any]:
         },
         "crypto": {"engine": case.engine, "paillier_bits": crypto.paillier_bits},
         "evaluate": {"bootstrap": 0},
+        "run": {"cores": int(os.environ["OMP_NUM_THREADS"])},
         "report": {"languages": ["en"]},
     }
 

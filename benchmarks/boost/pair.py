@@ -8,18 +8,22 @@ import resource
 import socket
 import time
 from argparse import Namespace
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from boost.data import as_table, cut, portfolio
 from boost.stages import Watch
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
-from isthmus.crypto.lattice import hint
+from isthmus.crypto.lattice import vectors
+from isthmus.crypto.onetime import MemoryLedger
+from isthmus.learn import tree
 from isthmus.learn.metrics import auc
 from isthmus.learn.parameters import BoostedTrees, Crypto
 from isthmus.protocols.boost import LabelBooster, boost_as_feature_owner
-from isthmus.protocols.hint import HintFeatureSide, HintLabelSide
+from isthmus.protocols.hint import HintFeatureSide, HintLabelSide, vectors_expected, vectors_max
 from isthmus.protocols.histogram import FeatureSide, LabelSide, PaillierFeatureSide, PaillierLabelSide
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
 from isthmus.wire.channel import Channel
@@ -33,8 +37,18 @@ def cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+def forget_peak() -> None:
+    """Most memory counts from here on, not from when the data was made (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mb() -> float | None:
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return None
 
 
 def parameters(case: Namespace) -> tuple[BoostedTrees, Crypto]:
@@ -51,16 +65,22 @@ async def open_channel(end: socket.socket, case: Namespace) -> Channel:
 async def label_owner(end: socket.socket, case: Namespace) -> dict[str, Any]:
     x, y = portfolio(case)
     table = as_table(x[:, : case.own_features], 0)
+    del x
     binned = cut(table, case.rows, case.bins)
     shape = (case.bins + 1,) * case.features
     p, crypto = parameters(case)
     watch = Watch(case)
     channel = await open_channel(end, case)
-    hint.warm()
+    vectors.warm()
+    tree.warm()
+    forget_peak()
     began = cpu_s()
     engine: LabelSide
     if case.engine == "lattice-hint":
-        engine = await HintLabelSide.begin([channel], case.rows, [sum(shape)], SEED, Progress())
+        expected = vectors_expected(p.trees, p.depth)
+        engine = await HintLabelSide.begin(
+            [channel], case.rows, [shape], SEED, crypto, MemoryLedger(), expected, Progress()
+        )
     else:
         engine = await PaillierLabelSide.begin([channel], case.rows, [sum(shape)], crypto, Progress())
     setup = cpu_s() - began
@@ -91,15 +111,21 @@ async def label_owner(end: socket.socket, case: Namespace) -> dict[str, Any]:
 async def feature_owner(end: socket.socket, case: Namespace) -> dict[str, Any]:
     x, _ = portfolio(case)
     table = as_table(x[:, case.own_features :], case.own_features)
+    del x
     binned = cut(table, case.rows, case.bins)
     p, crypto = parameters(case)
     watch = Watch(case)
     channel = await open_channel(end, case)
-    hint.warm()
+    vectors.warm()
+    tree.warm()
+    forget_peak()
     began = cpu_s()
     engine: FeatureSide
     if case.engine == "lattice-hint":
-        engine = await HintFeatureSide.begin(channel, binned.matrix, SEED, p, Progress())
+        budget = vectors_max(p.trees, p.depth)
+        engine = await HintFeatureSide.begin(
+            channel, binned.matrix, SEED, crypto, budget, MemoryLedger(), Progress()
+        )
     else:
         engine = await PaillierFeatureSide.begin(channel, binned.matrix, crypto)
     setup = cpu_s() - began

@@ -1,4 +1,4 @@
-"""CPU and wall seconds by stage, from wrappers around functions of the product. Compiled kernels count too."""
+"""CPU seconds by stage, from wrappers around functions of the product. Compiled kernels count too."""
 
 from __future__ import annotations
 
@@ -10,45 +10,44 @@ from typing import Any
 
 
 class Stopwatch:
-    """Adds up the seconds of named stages in every thread of this process; a stage within another is taken out of it.
+    """Adds up the CPU seconds of named stages over all threads of this process; a stage within another belongs to the outer one.
 
-    CPU seconds are those of the calling thread, so work that a function hands to further threads is missing.
+    Seconds are those of the calling thread: what a function hands to further threads is missing.
     """
 
     def __init__(self) -> None:
         self.cpu_s: dict[str, float] = {}
-        self.wall_s: dict[str, float] = {}
-        self.calls: dict[str, int] = {}
+        self.main_s = 0.0
         self._lock = threading.Lock()
-        self._within = threading.local()
+        self._here = threading.local()
 
     def wrap(self, owner: Any, name: str, stage: str) -> None:
         """Put a timed function in the place of `owner.name`."""
         plain = vars(owner)[name]
-        made: Any = self.timed(getattr(plain, "__func__", plain), stage)
-        setattr(owner, name, type(plain)(made) if isinstance(plain, classmethod | staticmethod) else made)
+        if isinstance(plain, classmethod):
+            setattr(owner, name, classmethod(self.timed(plain.__func__, stage)))
+        else:
+            setattr(owner, name, self.timed(plain, stage))
 
     def timed(self, work: Callable[..., Any], stage: str) -> Callable[..., Any]:
         @wraps(work)
         def measured(*args: Any, **kwargs: Any) -> Any:
-            above = getattr(self._within, "inner", None)
-            inner = self._within.inner = [0.0, 0.0]
-            wall, cpu = time.perf_counter(), time.thread_time()
+            if getattr(self._here, "inside", False):
+                return work(*args, **kwargs)
+            self._here.inside = True
+            began = time.thread_time()
             try:
                 return work(*args, **kwargs)
             finally:
-                wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
-                self._within.inner = above
-                if above is not None:
-                    above[0] += cpu
-                    above[1] += wall
+                spent = time.thread_time() - began
+                self._here.inside = False
                 with self._lock:
-                    self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + cpu - inner[0]
-                    self.wall_s[stage] = self.wall_s.get(stage, 0.0) + wall - inner[1]
-                    self.calls[stage] = self.calls.get(stage, 0) + 1
+                    self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + spent
+                    if threading.current_thread() is threading.main_thread():
+                        self.main_s += spent
 
         return measured
 
     def clear(self) -> None:
-        for table in (self.cpu_s, self.wall_s, self.calls):
-            table.clear()
+        self.cpu_s.clear()
+        self.main_s = 0.0
