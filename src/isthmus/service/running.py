@@ -17,6 +17,7 @@ from typing import Any
 from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError, rebuild
 from isthmus.base.progress import Step
 from isthmus.jobs.instruction import LINE_MAX_BYTES, Instruction
+from isthmus.wire import heap
 from isthmus.wire.channel import Line
 from isthmus.wire.message import Abort
 from isthmus.wire.stream import StreamLine, open_stream
@@ -118,6 +119,7 @@ async def run_worker(
 
 def _environment(cores: int) -> dict[str, str]:
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment |= heap.ENVIRONMENT
     environment.setdefault("NUMBA_CACHE_DIR", str(_kernel_cache()))
     if cores:
         environment |= {"OMP_NUM_THREADS": str(cores), "NUMBA_NUM_THREADS": str(cores)}

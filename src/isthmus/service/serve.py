@@ -15,6 +15,7 @@ from isthmus.base.errors import LocalError
 from isthmus.service.api import make_app
 from isthmus.service.node import WORKER, Node
 from isthmus.store.folder import NodeFolder
+from isthmus.wire import heap
 
 
 def serve(folder: NodeFolder, ready: Callable[[Node, int], None], worker: Sequence[str] = WORKER) -> None:
@@ -55,6 +56,7 @@ async def _serve(folder: NodeFolder, ready: Callable[[Node, int], None], worker:
         try:
             await node.start()
             folder.announce(port, node.link_port)
+            heap.settle()
             ready(node, port)
             await server.serve(sockets=[listener])
         finally:
