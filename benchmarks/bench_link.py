@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -105,7 +106,7 @@ GRPC_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message
 
 
 def grpc_listens(case: argparse.Namespace, port: Connection, answer: Connection) -> None:
-    import grpc
+    grpc: Any = importlib.import_module("grpc")
 
     used: list[Used] = []
 
@@ -137,7 +138,7 @@ def grpc_listens(case: argparse.Namespace, port: Connection, answer: Connection)
 
 
 def grpc_dials(case: argparse.Namespace, port: int, answer: Connection) -> None:
-    import grpc
+    grpc: Any = importlib.import_module("grpc")
 
     trusted = grpc.ssl_channel_credentials(Path(case.certificate).read_bytes())
     body = os.urandom(case.frame_bytes)

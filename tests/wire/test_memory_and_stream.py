@@ -117,7 +117,7 @@ def test_a_partner_that_stops_is_named_by_its_code_only() -> None:
 def test_a_faulty_line_is_cut_after_as_many_bodies_as_it_was_told() -> None:
     async def test() -> None:
         here, there = memory_pair(4)
-        cut = FaultyLine(here, cut_after=2)
+        cut = FaultyLine(here, 2)
         await cut.put(b"1")
         await cut.put(b"2")
         with pytest.raises(LineError):
