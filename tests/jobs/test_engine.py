@@ -5,7 +5,9 @@ from typing import Any, Literal, get_args
 
 import pytest
 
+from isthmus.crypto.lattice import sets
 from isthmus.jobs.engine import (
+    LATTICE_BINS_MAX,
     LATTICE_ROWS_MAX,
     WORTH,
     Choice,
@@ -121,20 +123,29 @@ def test_a_shorter_key_and_more_of_everything_move_the_cost_the_right_way() -> N
 
 @pytest.mark.parametrize(
     ("trees", "depth", "rows", "counted"),
-    [(100, 4, 0, 3_204), (1, 1, 1_000, 8), (10, 5, 500_000, 644), (10, 3, 1_000_000, 41 * 17)],
+    [(100, 4, 0, 3_204), (1, 1, 1_000, 8), (10, 5, 500_000, 805), (10, 3, 1_000_000, 41 * 22)],
 )
 def test_vectors_are_counted_with_room_for_wide_sums(trees: int, depth: int, rows: int, counted: int) -> None:
     assert count_vectors(BoostedTrees(trees=trees, depth=depth), rows) == counted
 
 
+def test_the_limits_are_those_of_the_engine_and_a_vector_within_them_carries_what_the_count_takes() -> None:
+    assert (LATTICE_ROWS_MAX, LATTICE_BINS_MAX) == (sets.ROWS_MAX, sets.BINS_MAX)
+    for rows in (50_000, 1_000_000, LATTICE_ROWS_MAX):
+        for features in (1, 50, 512, 10_000):
+            shape = (features, LATTICE_BINS_MAX)
+            (layout,) = sets.choose(rows, [shape], sets.width(rows, AUTO.gradient_bits, AUTO.hessian_bits))
+            assert sets.width(49_152, AUTO.gradient_bits, AUTO.hessian_bits) <= layout.payload
+
+
 @pytest.mark.parametrize("depth", range(1, 9))
 @pytest.mark.parametrize("rows", [70_000, 1_000_000, 4_000_000])
 def test_the_vectors_counted_suffice_for_the_widest_gradients(depth: int, rows: int) -> None:
-    """Every level as bad as can be: half of the rows in smaller siblings, each cut in halves until 40 bits hold it."""
+    """Every level as bad as can be: half of the rows in smaller siblings, each cut in halves until 39 bits hold it."""
 
     def vectors(of: float) -> int:
         parts = 1
-        while (15 * of / parts) ** 2 >= 2**40:
+        while (15 * of / parts) ** 2 >= 2**39:
             parts *= 2
         return parts
 

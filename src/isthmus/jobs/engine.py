@@ -47,7 +47,7 @@ _ENCRYPT_S = 40e-9
 _ADD_S = 0.5e-9
 _PREPARE_S, _PREPARE_BIN_S = 4e-3, 1e-6
 _BATCH, _BATCH_USED = 64, 60
-_ROWS_OF_A_VECTOR = 65_536
+_ROWS_OF_A_VECTOR = 49_152
 _ROOM_LEAST = 4
 
 
@@ -131,7 +131,7 @@ def choose(model: BoostedTrees, max_bins: int, crypto: Crypto, facts: Facts | No
 def count_vectors(model: BoostedTrees, rows: int = 0) -> int:
     """The vector budget of a job: the tree nodes that are asked for, times the room for nodes that need several vectors.
 
-    A vector carries the sums of 65,536 rows or more, whatever the gradients are; smaller siblings hold half of the rows at
+    A vector carries the sums of 49,152 rows or more, whatever the gradients are; smaller siblings hold half of the rows at
     most. So large tables with shallow trees may need more room than the least.
     """
     of_tree = 1 << (model.depth - 1)
