@@ -3,7 +3,7 @@
     ./run bench boost [--quick] [--engine all|NAME,NAME] [--rows N --features F --bins B --depth D --trees T]
     ./run bench boost --engine lattice-hint,sf-heu-ou,secretflow-sgb-ou,fedtree-he,xgboost --peers FOLDER --repeats 3
     ./run bench boost --over link            two real nodes over TLS, the slope between 2 trees and 2 + T
-    ./run bench boost --rate-mbit 100 --delay-ms 20
+    ./run bench boost --rate-mbit 100 --delay-ms 10    a slow line; the delay is one way
     ./run bench boost --profile              seconds by stage, and the add loop beside a plain copy
     ./run bench boost --growth >growth.jsonl; python benchmarks/plot_growth.py growth.jsonl
 
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--peers", help="folder with an environment per peer: heu, secretflow, fedtree")
     parser.add_argument("--over", choices=["socket", "link"], default="socket")
     parser.add_argument("--rate-mbit", type=float, help="a slow line, over a socket only")
-    parser.add_argument("--delay-ms", type=float, default=0.0, help="one way, with --rate-mbit")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="one way, over a socket only")
     parser.add_argument("--cores", type=int, help="pin every process to so many cores")
     parser.add_argument("--profile", action="store_true", help="CPU seconds by stage")
     parser.add_argument("--growth", action="store_true", help="rows, features, bins and depth, one at a time")
@@ -147,8 +147,8 @@ def main() -> None:
     if "OMP_NUM_THREADS" not in os.environ:
         # The libraries of matrix products and of peers read it when they are loaded.
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
-    if chosen.over == "link" and (chosen.rate_mbit or chosen.profile):
-        parser.error("--over link goes with neither --rate-mbit nor --profile")
+    if chosen.over == "link" and (chosen.rate_mbit or chosen.delay_ms or chosen.profile):
+        parser.error("--over link goes with none of --rate-mbit, --delay-ms, --profile")
     if chosen.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: chosen.cores])
     if chosen.growth:

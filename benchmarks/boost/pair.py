@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import multiprocessing
 import resource
 import socket
@@ -26,7 +27,9 @@ from isthmus.protocols.boost import LabelBooster, boost_as_feature_owner
 from isthmus.protocols.hint import HintFeatureSide, HintLabelSide, vectors_expected, vectors_max
 from isthmus.protocols.histogram import FeatureSide, LabelSide, PaillierFeatureSide, PaillierLabelSide
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
-from isthmus.wire.channel import Channel
+from isthmus.wire import heap
+from isthmus.wire.channel import Channel, Line
+from isthmus.wire.faults import SlowLine
 from isthmus.wire.stream import open_stream
 
 SEED = bytes(range(32))
@@ -59,7 +62,11 @@ def parameters(case: Namespace) -> tuple[BoostedTrees, Crypto]:
 
 
 async def open_channel(end: socket.socket, case: Namespace) -> Channel:
-    return Channel(await open_stream(end))
+    line: Line = await open_stream(end)
+    if case.rate_mbit or case.delay_ms:
+        rate = case.rate_mbit * 125_000 if case.rate_mbit else math.inf
+        line = SlowLine(line, bytes_per_s=rate, delay_s=case.delay_ms / 1e3)
+    return Channel(line)
 
 
 async def label_owner(end: socket.socket, case: Namespace) -> dict[str, Any]:
@@ -96,6 +103,7 @@ async def label_owner(end: socket.socket, case: Namespace) -> dict[str, Any]:
     stages = watch.stop(spent)
     crossed = channel.meter.sent_bytes + channel.meter.received_bytes - before
     scores = await score_as_label_owner([channel], half, table, "ids")
+    await channel.close()
     return {
         "setup": setup,
         "tree": spent / case.trees,
@@ -135,10 +143,12 @@ async def feature_owner(end: socket.socket, case: Namespace) -> dict[str, Any]:
     spent = cpu_s() - began
     stages = watch.stop(spent)
     await score_as_feature_owner(channel, half, table)
+    await channel.close()
     return {"setup": setup, "tree": spent / case.trees, "peak": peak_mb(), "stages": stages}
 
 
 def party(role: Any, end: socket.socket, case: Namespace, answer: Connection) -> None:
+    heap.settle()  # as a node starts its workers
     answer.send(asyncio.run(role(end, case)))
 
 
