@@ -15,8 +15,9 @@
       |<---------------------- FRAME n | EMPTY ---------|    exists or `poll_s` is over
 
 Every request and answer is an envelope (envelope.py): signed with the party's key and sealed under the keys of this
-session. Frames stay in the outbox until the partner has acknowledged them. When anything goes wrong, the dialer shakes
-hands again and sends what is missing, so the roles above never notice a broken line.
+session. Frames stay in the outbox until the partner has acknowledged them. When anything goes wrong, the dialer pings, or
+shakes hands again where the listener has forgotten the session, and sends what is missing: the roles above never notice
+a broken line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One session: seals with a counter that is never reset, opens what the partner sealed, and answers replays.
 
-Sessions are bound to the two processes, not to a connection: a broken connection costs a handshake, and what was under
-way in the old session is still understood for a while.
+Sessions are bound to the two processes, not to a connection: after a broken connection the session goes on, and what was
+under way in an older session is still understood for a while.
 """
 
 from __future__ import annotations

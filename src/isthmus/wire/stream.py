@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import socket
 import struct
+from typing import Final
 
 from isthmus.base.errors import LineError, PeerError
 from isthmus.wire.message import MESSAGE_MAX_BYTES
 
 _LENGTH = struct.Struct("<I")
+_BUFFER_BYTES: Final = 2**20
+"""So that a message of training passes in a few steps."""
 
 
 class StreamLine:
@@ -45,4 +48,5 @@ class StreamLine:
 
 async def open_stream(connected: socket.socket) -> StreamLine:
     """A line over one end of a socket pair; owns the socket from now on."""
-    return StreamLine(*await asyncio.open_connection(sock=connected))
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+    return StreamLine(*await asyncio.open_connection(sock=connected, limit=_BUFFER_BYTES))
