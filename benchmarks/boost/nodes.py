@@ -25,6 +25,7 @@ from boost.pair import parameters
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
 from isthmus.client.temporary import TemporaryNodes
+from isthmus.learn import tree
 from isthmus.protocols.boost import LabelBooster
 
 LABEL, FEATURE = "label-owner", "feature-owner"
@@ -157,6 +158,7 @@ def baseline_cpu_s(case: Namespace, x: Floats, y: Floats) -> float:
     binned = cut(as_table(x[:, : case.own_features], 0), case.rows, case.bins)
     p, crypto = parameters(case)
     alone = LabelBooster([], None, binned, [], y[: case.rows], case.rows, p, crypto, Rng(bytes(32)))
+    tree.warm()
     before = resource.getrusage(resource.RUSAGE_SELF)
     asyncio.run(alone.train(Progress()))
     after = resource.getrusage(resource.RUSAGE_SELF)
