@@ -40,6 +40,7 @@ def whole_product(a: list[int], b: list[int]) -> list[int]:
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Through the transforms, in the first lane."""
+    ntt.ready()
     group = np.empty(N * LANES)
     ntt.gather(group, a[None])
     ahead, ahead_p, *back = ntt.tables()
@@ -95,6 +96,7 @@ def test_the_largest_product_that_is_promised_is_exact() -> None:
 @pytest.mark.parametrize("count", [1, LANES - 1, LANES])
 def test_a_transform_comes_back(count: int) -> None:
     given_ = np.random.default_rng(count).integers(-(2**40), 2**40, (count, N))
+    ntt.ready()
     group, result = np.empty(N * LANES), np.empty_like(given_)
     ntt.gather(group, given_)
     ahead, ahead_p, *back = ntt.tables()

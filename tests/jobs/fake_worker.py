@@ -66,6 +66,7 @@ if __name__ == "__main__":
     import isthmus.jobs
 
     isthmus.jobs.runner = runner
-    from isthmus.jobs.worker import main
+    from isthmus.jobs import worker
 
-    sys.exit(main())
+    worker._warm = lambda instruction: None
+    sys.exit(worker.main())

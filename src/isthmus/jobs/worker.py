@@ -30,6 +30,7 @@ from isthmus.crypto.lattice import vectors
 from isthmus.jobs import runner
 from isthmus.jobs.instruction import Instruction, read_options
 from isthmus.jobs.spec import JobFile, job_digest, parse_job
+from isthmus.learn import tree
 from isthmus.table import ReadOptions, Table, file_digest, read_ids, read_table
 from isthmus.wire.channel import Channel
 from isthmus.wire.stream import open_stream
@@ -121,9 +122,8 @@ def main() -> int:
     try:
         instruction = Instruction.from_line(sys.stdin.buffer.readline())
         threading.Thread(target=_die_with_the_node, daemon=True).start()
-        if instruction.job["crypto"]["engine"] == "lattice-hint":
-            Progress(says.step).start("kernels")
-            vectors.warm()
+        Progress(says.step).start("kernels")
+        _warm(instruction)
         _stay_inside()
         result = asyncio.run(run(instruction, Progress(says.step)))
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -139,6 +139,14 @@ def main() -> int:
         says.line("error", {"class": "LocalError", "code": "bug", "fields": {"why": type(error).__name__}})
         return 5
     return 0
+
+
+def _warm(instruction: Instruction) -> None:
+    """Compile or load every kernel that the job will use: a cache is read before the worker closes itself off, or not."""
+    if instruction.role == "label_owner":
+        tree.warm()
+    if instruction.job["crypto"]["engine"] == "lattice-hint":
+        vectors.warm()
 
 
 _RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024

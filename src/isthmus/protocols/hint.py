@@ -337,7 +337,7 @@ class HintLabelSide:
         """Send batches until the pool holds what is needed, and begin to make the next one."""
         while len(self._pool) < needed:
             if self._ahead is None:
-                self._expected = needed - len(self._pool)
+                self._expected = max(self._expected, needed)
                 self._draw_ahead(0)
             assert self._ahead is not None
             batch, self._ahead = await self._ahead, None
@@ -445,6 +445,7 @@ class HintFeatureSide:
             raise PeerError("bad_message", why="the parameter set does not carry so many rows")
         shared, own = _seeds(digest, agreed.nonce, agreed.others, agreed.place)
         progress.start("hint", N)
+        matrix = BinMatrix(np.ascontiguousarray(matrix.bins), matrix.counts)
         public = await in_thread(PublicMatrix, shared, matrix.rows, layout.set)
         key = OuterKey(own, matrix.total)
         await _send_columns(channel, matrix, public, key, progress)

@@ -8,6 +8,8 @@ roots.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
@@ -41,12 +43,48 @@ def _typed_rint(typing: Any, a: Any) -> Any:
 
 fma: Any = intrinsic(_typed_fma)
 rint: Any = intrinsic(_typed_rint)
-compiled: Any = njit(cache=True, error_model="numpy", nogil=True)
+_KERNELS: list[tuple[Any, Any]] = []
+_COMPILING = threading.Lock()
+
+
+def read(kind: Any, dimensions: int, layout: str = "C") -> Any:
+    """The type of an array that a kernel only reads."""
+    return types.Array(kind, dimensions, layout, readonly=True)
+
+
+def write(kind: Any, dimensions: int) -> Any:
+    """The type of an array that a kernel changes."""
+    return types.Array(kind, dimensions, "C")
+
+
+def kernel(*arguments: Any) -> Callable[[Callable[..., None]], Any]:
+    """Marks a kernel with the types of its arguments: it has one form, made by `ready` and never later."""
+
+    def mark(function: Callable[..., None]) -> Any:
+        dispatcher = njit(cache=True, error_model="numpy", nogil=True)(function)
+        _KERNELS.append((dispatcher, types.void(*arguments)))
+        return dispatcher
+
+    return mark
+
+
+def ready() -> None:
+    """Compile every kernel that is not compiled yet, or load it from the cache; in the order of their definition."""
+    if _KERNELS:
+        with _COMPILING:
+            while _KERNELS:
+                dispatcher, signature = _KERNELS[0]
+                dispatcher.compile(signature)
+                dispatcher.disable_compile()
+                _KERNELS.pop(0)
+
+
+F8, I8, U8 = types.float64, types.int64, types.uint64
 P: Final = float(PRIME)
 P_INVERSE: Final = 1.0 / P
 
 
-@compiled
+@kernel(write(F8, 1), read(F8, 1), read(F8, 1))
 def forward(a: Any, w: Any, wp: Any) -> None:
     """A group in place, two of the twelve layers at a time. Takes values below 2^51; results are centred."""
     t, m = N // 4, 1
@@ -87,7 +125,7 @@ def forward(a: Any, w: Any, wp: Any) -> None:
         a[j] = fma(-rint(a[j] * P_INVERSE), P, a[j])
 
 
-@compiled
+@kernel(write(F8, 1), read(F8, 1), read(F8, 1), F8, F8)
 def backward(a: Any, w: Any, wp: Any, scale: Any, scale_p: Any) -> None:
     """A group in place, the inverse of `forward`. Takes centred values; results are centred."""
     t, m = 1, N // 4
@@ -128,7 +166,7 @@ def backward(a: Any, w: Any, wp: Any, scale: Any, scale_p: Any) -> None:
         a[j] = fma(-rint(r * P_INVERSE), P, r)
 
 
-@compiled
+@kernel(write(F8, 1), read(F8, 1), read(F8, 1))
 def multiply(out: Any, group: Any, factor: Any) -> None:
     """out = group * factor, every lane with the same factor of N places."""
     for k in range(N):
@@ -138,7 +176,7 @@ def multiply(out: Any, group: Any, factor: Any) -> None:
             out[j] = fma(-rint(h * P_INVERSE), P, h) + fma(group[j], y, -h)
 
 
-@compiled
+@kernel(write(F8, 1), read(F8, 1), read(F8, 1, "A"))
 def multiply_add(acc: Any, group: Any, factor: Any) -> None:
     """acc += group * factor, every lane with the same factor of N places; centred."""
     for k in range(N):
@@ -149,7 +187,7 @@ def multiply_add(acc: Any, group: Any, factor: Any) -> None:
             acc[j] = fma(-rint(r * P_INVERSE), P, r)
 
 
-@compiled
+@kernel(write(F8, 1), read(I8, 2))
 def gather(group: Any, polynomials: Any) -> None:
     """Up to LANES integer polynomials into the lanes of a group; the lanes that are left hold zero."""
     count = polynomials.shape[0]
@@ -160,7 +198,7 @@ def gather(group: Any, polynomials: Any) -> None:
             group[i * LANES + b] = polynomials[b, i]
 
 
-@compiled
+@kernel(write(I8, 2), read(F8, 1))
 def scatter(polynomials: Any, group: Any) -> None:
     """The lanes of a group into up to LANES integer polynomials."""
     for i in range(N):
@@ -184,6 +222,7 @@ def tables() -> tuple[Doubles, Doubles, Doubles, Doubles, float, float]:
 
 def transform(polynomials: NDArray[np.int64]) -> Doubles:
     """Transforms of `(count, N)` integers, each alone: `(count, N)`, centred."""
+    ready()
     ahead, ahead_p, *_ = tables()
     whole = np.empty((len(polynomials), N))
     group = np.empty(N * LANES)

@@ -19,16 +19,21 @@ from numpy.typing import NDArray
 
 from isthmus.base.errors import LocalError, PeerError
 from isthmus.crypto.lattice.ntt import (
+    F8,
     LANES,
+    U8,
     N,
     backward,
-    compiled,
     forward,
     gather,
+    kernel,
     multiply,
+    read,
+    ready,
     scatter,
     tables,
     transform,
+    write,
 )
 from isthmus.crypto.lattice.sampling import Stream, Words
 from isthmus.crypto.lattice.sets import EDGE_DEVIATIONS, Layout
@@ -41,7 +46,7 @@ Integers = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 
-@compiled
+@kernel(write(F8, 1), read(U8, 2))
 def _spread_limbs(group: Any, words: Any) -> None:
     """Centred 32-bit limbs of up to four polynomials modulo 2^64: low limbs in the first lanes, high ones in the others."""
     count = words.shape[0]
@@ -56,7 +61,7 @@ def _spread_limbs(group: Any, words: Any) -> None:
             group[i * LANES + _PAIRS + b] = high
 
 
-@compiled
+@kernel(write(U8, 2), read(F8, 1))
 def _join_limbs(words: Any, group: Any) -> None:
     for b in range(words.shape[0]):
         for i in range(N):
@@ -66,6 +71,7 @@ def _join_limbs(words: Any, group: Any) -> None:
 
 def times(words: Words, factor: Doubles) -> Words:
     """Polynomials modulo 2^64, `(count, N)`, each times one ternary polynomial given by its transform `(N,)`."""
+    ready()
     ahead, ahead_p, behind, behind_p, scale, scale_p = tables()
     group = np.empty(N * LANES)
     product = np.empty((len(words), N), dtype=np.uint64)
@@ -80,6 +86,7 @@ def times(words: Words, factor: Doubles) -> Words:
 
 def _limb_transforms(polynomial: Words) -> Doubles:
     """Transforms of both limbs of one polynomial, `(2, N)`."""
+    ready()
     ahead, ahead_p, *_ = tables()
     group = np.empty(N * LANES)
     _spread_limbs(group, polynomial[None])
@@ -89,6 +96,7 @@ def _limb_transforms(polynomial: Words) -> Doubles:
 
 def _each_times(ternary: Integers, limbs: Sequence[Doubles]) -> list[Words]:
     """For each polynomial given by its `_limb_transforms`: all of `ternary` `(count, N)` times it, `(count, N)`."""
+    ready()
     ahead, ahead_p, behind, behind_p, scale, scale_p = tables()
     group, work = np.empty(N * LANES), np.empty(N * LANES)
     low, high = np.empty((LANES, N), dtype=np.int64), np.empty((LANES, N), dtype=np.int64)
@@ -239,7 +247,7 @@ def _rows_of(columns: Words) -> Callable[[int, int], Words]:
     return lambda start, stop: columns[start:stop]
 
 
-@compiled
+@kernel(write(F8, 2), write(F8, 2), read(U8, 2))
 def _split(low: Any, high: Any, words: Any) -> None:
     for i in range(words.shape[0]):
         for j in range(words.shape[1]):
@@ -249,11 +257,12 @@ def _split(low: Any, high: Any, words: Any) -> None:
 
 def _ternary_sum(signs: Doubles, width: int, columns: Callable[[int, int], Words]) -> Words:
     """sum_j s_j column_j modulo 2^64 for each secret, `(T, width)`: exact in doubles on two limbs of 32 bits."""
+    ready()
     step = 4 * COLUMNS_STEP
     low, high = np.empty((step, width)), np.empty((step, width))
     sums = np.zeros((2, len(signs), width))
     for start in range(0, N, step):
-        _split(low, high, columns(start, start + step))
+        _split(low, high, np.asarray(columns(start, start + step)))
         part = np.ascontiguousarray(signs[:, start : start + step])
         sums[0] += part @ low
         sums[1] += part @ high

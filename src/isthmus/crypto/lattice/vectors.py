@@ -18,15 +18,21 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from isthmus.crypto.lattice.ntt import (
+    F8,
+    I8,
     LANES,
+    U8,
     N,
     backward,
-    compiled,
     forward,
+    kernel,
     multiply,
     multiply_add,
+    read,
+    ready,
     tables,
     transform,
+    write,
 )
 from isthmus.crypto.lattice.sampling import NOISE_BITS, Stream, Words
 from isthmus.crypto.lattice.sets import Set
@@ -77,26 +83,12 @@ class PublicMatrix:
 
 
 def warm() -> None:
-    """Compile the kernels, or load them from the cache, by running each once on next to nothing. One process at a time."""
+    """Compile the kernels of both layers, or load them from the cache. One process at a time."""
     from isthmus.crypto.lattice import outer
-    from isthmus.crypto.lattice.sets import SETS, Layout
 
+    assert outer  # its kernels are among those that are made ready
     with _Alone():
-        public = PublicMatrix(b"warm", 1, SETS[0])
-        bins = np.zeros((1, 1), dtype=np.uint8)
-        hint = hint_rows(public, bins, (2,), 0, 2)
-        secrets = transform(np.zeros((1, N), dtype=np.int64))
-        zero = np.zeros(1, dtype=np.int64)
-        words = encrypt(public, 0, 1, secrets, Payload(zero, zero, np.zeros(1, dtype=np.int32), zero, 36))
-        for vectors in (1, 2, 3, 5):
-            sums = np.zeros((vectors, 2), dtype=np.uint64)
-            add_into_bins(sums, bins, (2,), 0, np.repeat(words, vectors, axis=0))
-        key = outer.OuterKey(b"warm", 2)
-        key.columns(hint, 0, 0, outer.COLUMNS_STEP)
-        label = outer.LabelKeys(b"warm", Layout(SETS[0], 20, 1, 1, 2))
-        label.keep(0, 0, np.zeros((N, 2), dtype=np.uint64))
-        label.seal(key.p0())
-        key.open(*(part[0] for part in label.prepare([outer.Drawn(bytes(32), 0)])[1:]))
+        ready()
 
 
 class _Alone:
@@ -156,13 +148,13 @@ def encrypt(
             multiply(work, group, secret)
             backward(work, behind, behind_p, scale, scale_p)
             row = out[v, at - start : end - start]
-            _to_wire(row, work, noise, np.int64(public.set.dropped))
+            _to_wire(row, work, noise, public.set.dropped)
             if payload:
-                _add_payload(row, g, h, place, np.int32(v), payload.radix[v], payload.shift)
+                _add_payload(row, g, h, place, v, payload.radix[v], payload.shift)
     return out
 
 
-@compiled
+@kernel(write(U8, 1), read(F8, 1), read(U8, 1), I8)
 def _to_wire(out: Any, work: Any, noise: Any, dropped: Any) -> None:
     """round((low + 2^36 high + e) / 2^dropped) modulo 2^64; e is centred binomial, out of one random word a row."""
     half = (np.int64(1) << dropped) >> np.int64(1)
@@ -178,18 +170,19 @@ def _to_wire(out: Any, work: Any, noise: Any, dropped: Any) -> None:
             out[base + i] = np.uint64(low >> dropped) + (high << shift)
 
 
-@compiled
+@kernel(write(U8, 1), read(I8, 1), read(I8, 1), read(types.int32, 1), I8, I8, U8)
 def _add_payload(out: Any, g: Any, h: Any, place: Any, v: Any, radix: Any, shift: Any) -> None:
     for i in range(out.shape[0]):
-        inside = np.int64(0) - np.int64(place[i] == v)
+        inside = np.int64(0) - np.int64(np.int64(place[i]) == v)
         out[i] += np.uint64((g[i] + h[i] * radix) & inside) << shift
 
 
 def add_into_bins(sums: Words, bins: Bins, counts: tuple[int, ...], start: int, words: Words) -> None:
     """sums[v, bin] += words[v, row] modulo 2^64 over all features: the whole online work of a feature owner.
 
-    `sums` `(vectors, R)`, `bins` `(features, rows)`, `words` `(vectors, piece)` of the rows from `start` on.
+    `sums` `(vectors, R)`, `bins` `(features, rows)` in one piece, `words` `(vectors, piece)` of the rows from `start` on.
     """
+    ready()
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     for first in range(0, len(words), 8):
         part = words[first : first + 8]
@@ -202,7 +195,7 @@ def add_into_bins(sums: Words, bins: Bins, counts: tuple[int, ...], start: int, 
 def _adder(lanes: int) -> Any:
     """The kernel for up to `lanes` vectors, whose sums lie side by side."""
 
-    @compiled
+    @kernel(write(U8, 1), read(types.uint8, 2), read(I8, 1), I8, read(U8, 2))
     def add(sums: Any, bins: Any, starts: Any, start: Any, words: Any) -> None:
         tile = np.zeros(TILE_ROWS * lanes, dtype=np.uint64)
         vectors, rows = words.shape
@@ -244,11 +237,13 @@ def hint_rows(public: PublicMatrix, bins: Bins, counts: tuple[int, ...], first: 
             for limb in range(2):
                 backward(work[limb], behind, behind_p, scale, scale_p)
                 sums[limb] += work[limb].reshape(N, LANES).T[:lanes].astype(np.int64)
-        _turn(hint[at - first : at - first + lanes], sums, np.int64(public.set.dropped))
+        _turn(hint[at - first : at - first + lanes], sums, public.set.dropped)
     return hint
 
 
-@compiled
+@kernel(
+    write(F8, 2), read(F8, 2), read(types.uint8, 2), read(I8, 1), I8, I8, I8, I8, I8, read(F8, 1), read(F8, 1)
+)
 def _add_marks(
     work: Any, groups: Any, bins: Any, starts: Any, first: Any, f_first: Any, f_stop: Any, k_first: Any, k_stop: Any,
     ahead: Any, ahead_p: Any,
@@ -280,7 +275,7 @@ def _add_marks(
         multiply_add(high, marks, factor[lane_of_low + BLOCKS :: LANES])
 
 
-@compiled
+@kernel(write(U8, 2), read(I8, 3), I8)
 def _turn(hint: Any, sums: Any, dropped: Any) -> None:
     """Coefficient j of a row of H is that of X^-j: c_0, -c_(N-1), -c_(N-2), ...; rounded to the wire."""
     half = (np.int64(1) << dropped) >> np.int64(1)
