@@ -49,12 +49,14 @@ _COMPILING = threading.Lock()
 
 def read(kind: Any, dimensions: int, layout: str = "C") -> Any:
     """The type of an array that a kernel only reads."""
-    return types.Array(kind, dimensions, layout, readonly=True)
+    form: Any = types.Array
+    return form(kind, dimensions, layout, readonly=True)
 
 
 def write(kind: Any, dimensions: int) -> Any:
     """The type of an array that a kernel changes."""
-    return types.Array(kind, dimensions, "C")
+    form: Any = types.Array
+    return form(kind, dimensions, "C")
 
 
 def kernel(*arguments: Any) -> Callable[[Callable[..., None]], Any]:
