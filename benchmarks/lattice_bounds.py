@@ -25,7 +25,8 @@ Doubles = NDArray[np.float64]
 
 def binomial(*shape: int) -> Doubles:
     """Centred binomial of 21 coins a side."""
-    return rng.binomial(42, 0.5, shape) - 21.0
+    words, coins = rng.integers(0, 2**42, shape), 2**21 - 1
+    return np.bitwise_count(words & coins).astype(np.float64) - np.bitwise_count(words >> 21)
 
 
 def ternary(*shape: int) -> Doubles:
