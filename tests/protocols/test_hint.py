@@ -38,7 +38,7 @@ from isthmus.protocols.hint import (
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
 from isthmus.wire.channel import Channel
 from tests.protocols.test_boost import SEED, binned, label_of, table, twin_scores
-from tests.worlds import metered_pair, run_pair, run_star
+from tests.worlds import WORLDS, metered_pair, run_pair, run_star
 
 DIGEST = bytes(range(32))
 MODEL = BoostedTrees(trees=3, depth=3, min_child_rows=20, stop_after=0, local_trees=0, row_sample=0.8)
@@ -87,7 +87,7 @@ async def feature_side(
     )
 
 
-@pytest.mark.parametrize("world", ["memory", "stream", "link"])
+@pytest.mark.parametrize("world", WORLDS)
 def test_trees_equal_the_twin_bit_for_bit(world: str) -> None:
     tables = [table(200, 2, 1), table(200, 2, 2)]
     label, cut = label_of(tables, "binary"), [binned(t, 5) for t in tables]

@@ -53,11 +53,11 @@ from isthmus.learn.parameters import Crypto
 from isthmus.wire.channel import Channel
 from isthmus.wire.message import Array, Message, Number, Raw
 
-PIECE_BYTES: Final = 4 * 2**20
+PIECE_BYTES: Final = 8 * 2**20
 COLUMNS_AT_ONCE: Final = 256
 BATCH = 64
 CHECKED: Final = 16
-"""One hint in so many is opened, and at least one of each batch."""
+"""One hint in so many of a batch is opened, or one more."""
 Integers = NDArray[np.int64]
 Slots = NDArray[np.int32]
 
@@ -355,7 +355,8 @@ class HintLabelSide:
             - (coming - _checks(coming) * len(self._channels) if coming else 0)
         )
         if missing > 0:
-            count = missing + len(self._channels) * (1 + missing // (CHECKED - 1))
+            owners = len(self._channels)
+            count = -(-CHECKED * (missing + owners) // (CHECKED - owners))
             self._ahead = asyncio.create_task(in_thread(self._draw, min(BATCH, count)))
 
     async def _announce(self, batch: _Batch) -> None:
@@ -582,7 +583,7 @@ def vectors_max(trees: int, depth: int) -> int:
 
 
 def _checks(count: int) -> int:
-    return max(1, count // CHECKED)
+    return -(-count // CHECKED)
 
 
 def _width(rows: int, crypto: Crypto) -> int:

@@ -120,6 +120,8 @@ async def run_worker(
 def _environment(cores: int) -> dict[str, str]:
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment |= heap.ENVIRONMENT
+    # Matrix products are a side matter: threads that wait for each other would cost more than they bring.
+    environment["OPENBLAS_NUM_THREADS"] = "1"
     environment.setdefault("NUMBA_CACHE_DIR", str(_kernel_cache()))
     if cores:
         environment |= {"OMP_NUM_THREADS": str(cores), "NUMBA_NUM_THREADS": str(cores)}

@@ -66,9 +66,10 @@ class Layout:
     @property
     def edge(self) -> float:
         """Standard deviation of the Gaussian part of a mask: twice that of all that a feature owner could see through it."""
-        norm = (math.sqrt(self.bins) + math.sqrt(N)) ** 2
         seen = NOISE_VARIANCE * self.features * self.rows / 4.0**self.set.dropped
-        seen += TERNARY_VARIANCE * norm * (NOISE_VARIANCE + (1 / 12 if self.set.dropped else 0.0))
+        seen += TERNARY_VARIANCE * NOISE_VARIANCE * (math.sqrt(self.bins) + math.sqrt(N)) ** 2
+        if self.set.dropped:
+            seen += TERNARY_VARIANCE / 12 * (math.sqrt(self.bins) + math.sqrt(self.features * N)) ** 2
         seen += 2 * TERNARY_VARIANCE * NOISE_VARIANCE * N * (math.log(2 * N) + 5)
         return EDGE_FACTOR * math.sqrt(seen)
 
