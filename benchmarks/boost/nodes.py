@@ -30,7 +30,7 @@ from isthmus.protocols.boost import LabelBooster
 
 LABEL, FEATURE = "label-owner", "feature-owner"
 FEW = 2
-POLL_S = 0.1
+POLL_S = 1.0  # each look costs the node a request
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
