@@ -16,6 +16,7 @@ from isthmus.base.errors import LineError
 from isthmus.crypto.seal import PartyKey
 from isthmus.service.datasets import Datasets
 from isthmus.service.jobs import Jobs
+from isthmus.service.measured import Measurements
 from isthmus.store.memory import MemoryStore
 from isthmus.store.records import ENDED, StoredJob, StoredPartner
 from isthmus.wire.channel import Line
@@ -81,8 +82,17 @@ class Party:
         self._board = board
         clock = SystemClock()
         self.datasets = Datasets(self.store, [self.data], clock)
+        self.measured = Measurements(self.folder / "lines.json", clock)
         self.jobs = Jobs(
-            name, self.key, self.store, self.datasets, self, clock, lambda job: self.folder / job, FAKE_WORKER
+            name,
+            self.key,
+            self.store,
+            self.datasets,
+            self,
+            self.measured,
+            clock,
+            lambda job: self.folder / job,
+            FAKE_WORKER,
         )
 
     def open(self, partner_name: str, job_digest: bytes, number: int = 0) -> Line:

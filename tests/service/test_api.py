@@ -161,6 +161,11 @@ def test_a_plan_needs_no_dataset_and_no_partner(tmp_path: Path) -> None:
         assert {leak["party"] for leak in plan["leaks"]} == {"bank", "data-co"}
         assert (await client.get("/jobs")).json() == []
         check_problem(await client.post("/jobs", json={"document": TEXT}), 404, "not_found")
+        for count in (0, -1, 100_001, "4", 1.5):
+            body = {"document": TEXT, "assume": count}
+            for path in ("/jobs", "/jobs/plan"):
+                refused = check_problem(await client.post(path, json=body), 422, "out_of_bounds")
+                assert refused["field"] == "assume"
 
     asking(tmp_path, play)
 

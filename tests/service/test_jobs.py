@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,17 @@ from typing import Any
 import pytest
 
 from isthmus.base.canonical import canonical_json
-from isthmus.base.clock import SystemClock
 from isthmus.base.errors import ConfigError, DataError, PolicyError
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest, sign
 from isthmus.jobs.control import Ended, Proposal, Reply, Start, Started
 from isthmus.jobs.engine import Facts, Pace
+from isthmus.jobs.plan import Plan
 from isthmus.jobs.spec import job_digest, load_job, parse_job, resolve
-from isthmus.service.jobs import Jobs
-from isthmus.wire.link import CONTROL
+from isthmus.wire.link import CONTROL, Probe
 from isthmus.wire.message import Message
 from tests.service import parties
-from tests.service.parties import FAKE_WORKER, Party, settled, until
+from tests.service.parties import Party, settled, until
 
 
 class World(parties.World):
@@ -453,24 +453,90 @@ def test_columns_that_nobody_named_are_assumed_and_the_vectors_are_counted(tmp_p
     asyncio.run(play())
 
 
+def probe(up: float | None = None, down: float | None = None, trip: float | None = 0.1) -> Probe:
+    return Probe(trip, None, up, down, None, None)
+
+
+def notes(plan: Plan) -> str:
+    return "\n".join(note.en for note in plan.notes)
+
+
 def test_a_measured_line_counts_and_the_slowest_of_several(tmp_path: Path) -> None:
     async def play() -> None:
         async with World(tmp_path, ("data-co", "shop")) as world:
-            paces = {"shop": Pace(1e6, 2e5, 0.1, measured=True), "bank": Pace(3e6, 4e6, 0.1, measured=True)}
+            first, _ = world.partners
 
-            def plan_at(party: Party) -> Facts:
-                jobs = Jobs(
-                    party.name, party.key, party.store, party.datasets, party, SystemClock(),
-                    lambda job: party.folder / job, FAKE_WORKER, paces.get,
-                )  # fmt: skip
-                facts = jobs.plan(world.text()).choice.facts
+            def facts_at(party: Party) -> Facts:
+                facts = party.jobs.plan(world.text()).choice.facts
                 assert facts is not None
                 return facts
 
-            assert plan_at(world.bank).pace == paces["shop"]
-            assert plan_at(world.partners[0]).pace == Pace(4e6, 3e6, 0.1, measured=True)
-            paces.clear()
-            assert not plan_at(world.bank).pace.measured
+            assert facts_at(world.bank).pace == Pace()
+            world.bank.measured.keep("shop", probe(1e6, 2e5))
+            first.measured.keep("bank", probe(3e6, 4e6))
+            assert facts_at(world.bank).pace == Pace(1e6, 2e5, 0.1, measured=True)
+            assert facts_at(first).pace == Pace(4e6, 3e6, 0.1, measured=True)
+            first.measured.keep("bank", probe(trip=0.3))
+            assert facts_at(first).pace == Pace(round_trip_s=0.3)
+
+    asyncio.run(play())
+
+
+def test_a_plan_says_of_each_line_when_it_was_measured(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path, ("data-co", "shop", "mill")) as world:
+            world.bank.measured.keep("shop", probe(1e6, 2e5))
+            world.bank.measured.keep("mill", probe())
+            said = notes(world.bank.jobs.plan(world.text()))
+            day = f"{datetime.now(UTC):%Y-%m-%d}"
+            assert "the line to data-co: assumed; isthmus doctor --partner data-co" in said
+            assert f"the line to shop: measured on {day}" in said
+            assert f"the line to mill: round trip measured on {day}" in said
+            zh = [note.zh for note in world.bank.jobs.plan(world.text()).notes]
+            assert any(f"到 shop 的链路：实测于 {day}" in note for note in zh)
+
+    asyncio.run(play())
+
+
+def test_a_job_is_what_was_planned_until_somebody_measures_again_and_then_the_plan_says_so(
+    tmp_path: Path,
+) -> None:
+    """Where both engines wait for the line most of the time, neither takes twice as long."""
+
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            sections = SMALL | columns(include=["x"])
+            planned = world.bank.jobs.plan(world.text(**sections))
+            assert planned.choice.engine == "paillier"
+            assert "changed the choice" not in notes(planned)
+            world.bank.measured.keep("data-co", probe(1e8, 1e8, 2.0))
+            turned = world.bank.jobs.plan(world.text(**sections))
+            assert turned.choice.engine == "lattice-hint"
+            assert turned.digest != planned.digest
+            assert "changed the choice: before it auto meant paillier" in notes(turned)
+            assert await world.propose(**sections)
+            assert world.bank.one().digest == turned.digest
+            world.bank.measured.keep("data-co", probe(1e8, 1e8, 3.0))
+            again = world.bank.jobs.plan(world.text(**sections))
+            assert again.digest == turned.digest
+            assert "changed the choice" not in notes(again)
+
+    asyncio.run(play())
+
+
+def test_a_count_of_columns_that_is_given_takes_the_place_of_the_assumed_one(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            text = world.text(**SMALL)
+            planned, given = world.bank.jobs.plan(text), world.bank.jobs.plan(text, 1)
+            assert (planned.choice.engine, given.choice.engine) == ("lattice-hint", "paillier")
+            assert "--assume N" in notes(planned)
+            assert "--assume N" not in notes(given)
+            assert "1 columns of data-co (assumed)" in notes(given)
+            job = await world.bank.jobs.propose(text, None, 1)
+            assert job.digest == given.digest
+            named = world.text(**SMALL | columns(include=["x"]))
+            assert world.bank.jobs.plan(named, 40).choice.facts == world.bank.jobs.plan(named).choice.facts
 
     asyncio.run(play())
 

@@ -152,6 +152,20 @@ def test_the_doctor_finds_a_line_that_stands(nodes: TemporaryNodes) -> None:
         nodes.node("bank").client.doctor("nobody")
 
 
+def test_what_the_doctor_measured_is_in_the_plans_of_both_sides_and_outlives_a_restart(
+    nodes: TemporaryNodes,
+) -> None:
+    for party, other, said in (
+        ("data-co", "bank", "the line to bank: measured on 20"),
+        ("bank", "data-co", "the line to data-co: round trip measured on 20"),
+    ):
+        nodes.node(party).client.doctor(other)
+        before = nodes.node(party).client.plan(text("card"))
+        assert said in "\n".join(before["engine"]["notes"])
+        nodes.restart(party)
+        assert nodes.node(party).client.plan(text("card")) == before
+
+
 def test_a_wrong_token_and_wrong_words_are_refused(nodes: TemporaryNodes) -> None:
     bank = nodes.node("bank")
     with pytest.raises(PolicyError) as caught:

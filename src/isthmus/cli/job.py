@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import click
 from isthmus.base.errors import ConfigError
 from isthmus.cli.output import Settings, common, job_error, pass_settings, table
 from isthmus.client import Client
-from isthmus.client.client import JobView
+from isthmus.client.client import EngineView, JobView, PlanView
 from isthmus.jobs.document import MAX_BYTES, read_document
 from isthmus.jobs.spec import apply_settings
 
@@ -30,24 +29,31 @@ def job() -> None:
 
 _job_file = click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 _settings_option = click.option("--set", "changes", multiple=True, help="NAME=VALUE put into the job file.")
+_assume_option = click.option(
+    "--assume",
+    type=click.IntRange(1, 100_000),
+    help="How many columns a partner has, where the job file names none.",
+)
 
 
 @job.command()
 @_job_file
 @_settings_option
+@_assume_option
 @common
 @pass_settings
-def plan(settings: Settings, file: Path, changes: tuple[str, ...]) -> None:
+def plan(settings: Settings, file: Path, changes: tuple[str, ...], assume: int | None) -> None:
     """Say what a job file will do and who learns what. Reads no rows, costs nothing."""
     text = job_text(file, changes)
     with settings.client() as client:
-        made = client.plan(text)
+        made = client.plan(text, assume)
     settings.show(made, lambda: plan_text(made, settings))
 
 
 @job.command("run")
 @_job_file
 @_settings_option
+@_assume_option
 @click.option("--test-ids", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="File that lists the test rows, where the split is by ids.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Wait for the end and show how far it is.")
@@ -58,6 +64,7 @@ def run_job(
     settings: Settings,
     file: Path,
     changes: tuple[str, ...],
+    assume: int | None,
     test_ids: Path | None,
     follow: bool,
     timeout: float | None,
@@ -65,7 +72,7 @@ def run_job(
     """Sign a job file and propose it to every feature owner. It runs once all have accepted."""
     text = job_text(file, changes)
     with settings.client() as client:
-        proposed = client.propose(text, None if test_ids is None else str(test_ids.absolute()))
+        proposed = client.propose(text, None if test_ids is None else str(test_ids.absolute()), assume)
         if follow:
             settings.say(f"Proposed as {proposed['id']}.", f"已提交，编号 {proposed['id']}。")
             return follow_job(settings, client, proposed["id"], timeout)
@@ -204,7 +211,7 @@ class Said:
         return f"{job['id']} {step['stage']}{of}{left}{note}"
 
 
-def plan_text(made: Mapping[str, Any], settings: Settings) -> str:
+def plan_text(made: PlanView, settings: Settings) -> str:
     """Parties, purpose, own columns, stages, engine and who learns what, for a person who has to decide."""
     w, resolved = settings.words, made["resolved"]
     parties, about = resolved["parties"], resolved["metadata"]
@@ -231,7 +238,7 @@ def plan_text(made: Mapping[str, Any], settings: Settings) -> str:
     return "\n".join(parts)
 
 
-def _engine_text(engine: Mapping[str, Any], settings: Settings) -> str:
+def _engine_text(engine: EngineView, settings: Settings) -> str:
     """The engine and its reason, one line of cost for each engine, and what to know beside it."""
     w = settings.words
     parts = [f"{w('engine', '引擎')}  {engine['chosen']}  ({engine['reason']})"]

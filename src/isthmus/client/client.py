@@ -68,12 +68,34 @@ class JobView(TypedDict):
     folder: str
 
 
+class CostView(TypedDict):
+    """What one engine would cost: bytes from and to the label owner, seconds."""
+
+    engine: str
+    up_bytes: int
+    down_bytes: int
+    cpu_s: float
+    wall_s: float
+    beyond: str | None
+
+
+class EngineView(TypedDict):
+    """The engine of a job, why, and what to know beside it."""
+
+    chosen: str
+    why: str
+    reason: str
+    costs: list[CostView]
+    notes: list[str]
+
+
 class PlanView(TypedDict):
     """What a job will do."""
 
     digest: str
     resolved: dict[str, Any]
     stages: list[dict[str, str]]
+    engine: EngineView
     leaks: list[dict[str, str]]
     messages: list[str]
     own_columns: list[str] | None
@@ -145,16 +167,17 @@ class Client:
     def events(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
         return list(self._call("GET", f"/jobs/{quote(job_id, '')}/events", query={"after": str(after)}))
 
-    def plan(self, document: str) -> PlanView:
-        plan: PlanView = self._call("POST", "/jobs/plan", {"document": document})
+    def plan(self, document: str, assume: int | None = None) -> PlanView:
+        """`assume`: how many columns a partner has whose columns nobody named."""
+        plan: PlanView = self._call("POST", "/jobs/plan", {"document": document, "assume": assume})
         return plan
 
     def plan_of(self, job_id: str) -> PlanView:
         plan: PlanView = self._call("GET", f"/jobs/{quote(job_id, '')}/plan")
         return plan
 
-    def propose(self, document: str, test_ids_path: str | None = None) -> JobView:
-        body = {"document": document, "test_ids_path": test_ids_path}
+    def propose(self, document: str, test_ids_path: str | None = None, assume: int | None = None) -> JobView:
+        body = {"document": document, "test_ids_path": test_ids_path, "assume": assume}
         job: JobView = self._call("POST", "/jobs", body)
         return job
 

@@ -59,9 +59,15 @@ class NewDataset(_Body):
 
 
 class JobText(_Body):
-    """A job file as text, YAML or JSON; where the split is by ids, also the file that lists them."""
+    """A job file as text, YAML or JSON; how many columns a partner has whose columns nobody named."""
 
     document: Annotated[str, Field(max_length=MAX_BYTES)]
+    assume: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+
+class NewJob(JobText):
+    """A job file; where the split is by ids, also the file that lists them."""
+
     test_ids_path: Annotated[str, Field(max_length=4096)] | None = None
 
 
@@ -109,7 +115,7 @@ def _node_routes(api: APIRouter, node: Node) -> None:
                 )
             if not known.confirmed:
                 raise ConfigError("not_confirmed", partner=known.name)
-            findings += await examine_partner(node.link, known.name, language)
+            findings += await examine_partner(node.link, known.name, language, node.measured)
         return [asdict(finding) for finding in findings]
 
 
@@ -173,12 +179,12 @@ def _job_routes(api: APIRouter, node: Node) -> None:
         return [view(job, request) for job in node.store.jobs(limit)]
 
     @api.post("/jobs")
-    async def propose(request: Request, body: JobText) -> dict[str, Any]:
-        return view(await jobs.propose(body.document.encode(), body.test_ids_path), request)
+    async def propose(request: Request, body: NewJob) -> dict[str, Any]:
+        return view(await jobs.propose(body.document.encode(), body.test_ids_path, body.assume), request)
 
     @api.post("/jobs/plan")
     async def plan(request: Request, body: JobText) -> dict[str, Any]:
-        made = jobs.plan(body.document.encode())
+        made = jobs.plan(body.document.encode(), body.assume)
         return plan_view(made, _language(request), own_columns(parse_job(made.resolved)))
 
     @api.get("/jobs/{job_id}")

@@ -36,7 +36,8 @@ from isthmus.jobs.instruction import Instruction
 from isthmus.jobs.plan import Plan, make_plan
 from isthmus.jobs.spec import JobFile, job_digest, parse_job, resolve
 from isthmus.service.datasets import Datasets, known_columns
-from isthmus.service.facts import PaceOf, facts_of
+from isthmus.service.facts import facts_of, line_notes
+from isthmus.service.measured import Measurements
 from isthmus.service.running import run_worker
 from isthmus.store.records import Answer, JobState, Store, StoredDataset, StoredJob
 from isthmus.table import file_digest
@@ -66,8 +67,8 @@ class _Run:
 
 
 class Jobs:
-    """Drives every job of this node. `folder_of` gives the folder of a job, `command` starts a worker, `pace_of` says what
-    was measured of the line to a partner, up being away from this node."""
+    """Drives every job of this node. `measured` holds what is known of the lines, `folder_of` gives the folder of a job,
+    `command` starts a worker."""
 
     def __init__(
         self,
@@ -76,20 +77,20 @@ class Jobs:
         store: Store,
         datasets: Datasets,
         lines: Lines,
+        measured: Measurements,
         clock: Clock,
         folder_of: Callable[[str], Path],
         command: Sequence[str],
-        pace_of: PaceOf = lambda partner: None,
     ) -> None:
         self._own = own
         self._key = key
         self._store = store
         self._datasets = datasets
         self._lines = lines
+        self._measured = measured
         self._clock = clock
         self._folder_of = folder_of
         self._command = command
-        self._pace_of = pace_of
         self._slot = asyncio.Lock()
         self._runs: dict[str, _Run] = {}
         self._outboxes: dict[str, asyncio.Queue[Message]] = {}
@@ -130,18 +131,21 @@ class Jobs:
 
     # --- what people ask for ---
 
-    def plan(self, text: bytes) -> Plan:
-        return self._plan(parse_job(read_document(text, "the job file")))
+    def plan(self, text: bytes, assumed: int | None = None) -> Plan:
+        """`assumed`: how many columns a partner has whose columns nobody named."""
+        return self._plan(parse_job(read_document(text, "the job file")), assumed)
 
     def plan_of(self, job: StoredJob) -> Plan:
         return self._plan(_parse(job))
 
-    def _plan(self, job: JobFile) -> Plan:
-        return make_plan(job, facts_of(job, self._own, self._datasets, self._pace_of))
+    def _plan(self, job: JobFile, assumed: int | None = None) -> Plan:
+        plan = make_plan(job, facts_of(job, self._own, self._datasets, self._measured.last, assumed))
+        notes = line_notes(job, self._own, plan.choice, self._datasets, self._measured, assumed)
+        return replace(plan, notes=(*plan.notes, *notes))
 
-    async def propose(self, text: bytes, test_ids_path: str | None) -> StoredJob:
+    async def propose(self, text: bytes, test_ids_path: str | None, assumed: int | None = None) -> StoredJob:
         """Checks the job against what this node has, signs it, and asks every feature owner."""
-        plan = self.plan(text)
+        plan = self.plan(text, assumed)
         job = parse_job(plan.resolved)
         if job.parties.label_owner != self._own:
             allowed = f"{self._own}: a job is proposed by its label owner"

@@ -11,6 +11,7 @@ from isthmus.base.errors import LocalError
 from isthmus.service.datasets import Datasets
 from isthmus.service.jobs import Jobs
 from isthmus.service.joining import Side
+from isthmus.service.measured import Measurements
 from isthmus.service.partners import Partners
 from isthmus.store.folder import NodeFolder
 from isthmus.store.sql import SqlStore
@@ -36,8 +37,17 @@ class Node:
         self.store = SqlStore(folder.database)
         self.link = Link(key, self.config.party, clock, join=self._join)
         self.datasets = Datasets(self.store, [Path(data) for data in self.config.data], clock)
+        self.measured = Measurements(folder.home / "lines.json", clock)
         self.jobs = Jobs(
-            self.config.party, key, self.store, self.datasets, self.link, clock, folder.job, worker
+            self.config.party,
+            key,
+            self.store,
+            self.datasets,
+            self.link,
+            self.measured,
+            clock,
+            folder.job,
+            worker,
         )
         self.partners = Partners(self.store, own, key, self.link, clock, self.jobs.talk_to)
         self.link_port: int | None = None
