@@ -174,8 +174,8 @@ def _judge(
     click.echo(w(
         f"      {figures['label']:,} x {figures['feature'][0]:,} keys -> {figures['common']:,} shared rows",
         f"      {figures['label']:,} x {figures['feature'][0]:,} 个标识 -> 共有 {figures['common']:,} 行"))  # fmt: skip
-    resolved = parse_job(resolve(job))
-    digest = job_digest(resolve(job))
+    signed = nodes.node(BANK).client.plan_of(ended["id"])["resolved"]
+    resolved, digest = parse_job(signed), job_digest(signed)
     names = {name: read_options(resolved, name, {}) for name in (BANK, PARTNER)}
     both = [read_table(tables.label_csv, names[BANK]), read_table(tables.feature_csv, names[PARTNER])]
     test_ids = read_ids(tables.test_ids_csv, ReadOptions(id="phone", id_form="phone-cn"))
@@ -196,7 +196,7 @@ def _judge(
     for holds, en, zh in (
         (linked, "both nodes see the line", "双方均已连通"),
         (
-            accepted == {BANK, PARTNER} and ended["digest"] == digest.hex(),
+            accepted == {BANK, PARTNER} and ended["digest"] == digest.hex() and stands_for(job, signed),
             "one job file, accepted by both",
             "双方接受同一作业文件",
         ),
@@ -217,6 +217,17 @@ def _judge(
     for name in ("report.en.html", "report.zh.html", "report.json", "scores.csv"):
         shutil.copyfile(folder / name, copy / name)
     click.echo(w("  report  ", "  报告  ") + f"{copy / 'report.en.html'}  {copy / 'report.zh.html'}")
+
+
+def stands_for(job: JobFile, signed: dict[str, Any]) -> bool:
+    """Whether a signed document is that job file; what the node froze in it are the engine and the vectors it counted."""
+    frozen = signed["crypto"]
+    promised = resolve(job)
+    if job.crypto.engine == "auto":
+        promised["crypto"]["engine"] = frozen["engine"]
+    if job.crypto.vectors_max == 0:
+        promised["crypto"]["vectors_max"] = frozen["vectors_max"]
+    return promised == signed
 
 
 def _print_table(
