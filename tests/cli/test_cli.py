@@ -182,9 +182,7 @@ def test_two_institutions_join_and_run_a_job(
                               "--label", "bad")  # fmt: skip
         assert (code, added["dataset"]) == (0, "apps@1")
         assert (
-            call("--home", other, "dataset", "add", data / "risk.csv", "--key", "phone", "--as", "phone-cn")[
-                0
-            ]
+            call("--home", other, "dataset", "add", data / "risk.csv", "--id", "phone", "--as", "phone-cn")[0]
             == 0
         )
         code, _, err = call("--home", bank, "job", "run", file)
@@ -217,7 +215,16 @@ def test_two_institutions_join_and_run_a_job(
             shown = call("--home", bank, "--lang", "zh", "-o", "table", "job", "plan", file, *changes)[1]
             assert "发往对方" in shown
             assert "外部密码学专家" in shown
-        code, job, _ = call("--home", bank, "job", "run", file)
+        assert any("the line to data-co: measured on" in note for note in plan["engine"]["notes"])
+        open_ended = ("--set", "engine=auto", "--set", "trees=1", "--set", "depth=1", "--set", "max_bins=2")
+        found = [
+            call("--home", bank, "job", "plan", file, *open_ended, "--assume", count)[1]
+            for count in (1, 2_000)
+        ]
+        assert [plan["engine"]["chosen"] for plan in found] == ["paillier", "lattice-hint"]
+        assert "2,000 columns of data-co (assumed)" in "".join(found[1]["engine"]["notes"])
+        assert call("--home", bank, "job", "plan", file, "--assume", 0)[0] == 4
+        code, job, _ = call("--home", bank, "job", "run", file, "--assume", 7)
         assert (code, job["state"]) == (0, "proposed")
         while not call("--home", other, "job", "ls")[1]:
             time.sleep(0.05)

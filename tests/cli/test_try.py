@@ -71,7 +71,7 @@ def test_what_cannot_be_tried_is_said_before_a_job_begins(
     extra: tuple[str, ...],
     code: str,
 ) -> None:
-    arguments = ["try", "--label-table", str(tables / "bank.csv"), "--feature-table", str(tables / partner), "--id", "ID",
+    arguments = ["try", "--label-table", str(tables / "bank.csv"), "--feature-table", str(tables / partner), "--key", "ID",
                  "--label", "bad", "--out", str(tmp_path), *extra]  # fmt: skip
     assert run(arguments) == 4
     assert f"[{code}]" in capfd.readouterr().err

@@ -20,7 +20,7 @@ def dataset() -> None:
 @dataset.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--name", help="Name of the dataset; the file's own name if it is not given.")
-@click.option("--key", required=True, help="Column that names a row at all parties.")
+@click.option("--key", "--id", "key", required=True, help="Column that names a row at all parties.")
 @click.option("--as", "form", type=click.Choice(get_args(IdForm)), default="none", show_default=True,
               help="Form of the key.")  # fmt: skip
 @click.option("--label", help="Label column, at the label owner.")

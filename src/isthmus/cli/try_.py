@@ -31,7 +31,7 @@ _ECHOES = frozenset({"partner_failed", "closed", "refused"})
 @click.option("--label-table", required=True, type=_FILE, help="Table with the label.")
 @click.option("--feature-table", "feature_tables", required=True, multiple=True, type=_FILE,
               help="Table of a feature owner; one to three.")  # fmt: skip
-@click.option("--id", "key", required=True, help="Column that names a row in every table.")
+@click.option("--id", "--key", "key", required=True, help="Column that names a row in every table.")
 @click.option("--as", "form", type=click.Choice(get_args(IdForm)), default="none", show_default=True,
               help="Form of the ids.")  # fmt: skip
 @click.option("--label", required=True, help="Label column.")
