@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +142,9 @@ def set_up(name: str, rows: int, counts: tuple[int, ...], seed: int = 1) -> Both
     chosen = next(s for s in sets.SETS if s.name == name)
     draw = np.random.default_rng(seed)
     bins = np.stack([draw.integers(0, c, rows) for c in counts]).astype(np.uint8)
-    layout = sets.Layout(chosen, sets.width(rows, 5, 4), rows, len(counts), sum(counts))
+    layout = sets.Layout(chosen, sets.width(rows, 5, 4), 0, rows, len(counts), sum(counts))
+    cut = max(c for c in range(sets.CUT_MAX + 1) if replace(layout, cut=c).fits)
+    layout = replace(layout, cut=cut)
     public = vectors.PublicMatrix(b"shared", rows, chosen)
     key = outer.OuterKey(b"outer", layout.bins)
     keys = outer.LabelKeys(b"outer", layout)
@@ -185,7 +187,7 @@ def sums_of(
     factors = transform(np.stack([d.secret() for d in secrets]))
     sums = np.zeros((len(secrets), both.layout.bins), dtype=np.uint64)
     for start, stop in both.public.pieces(piece):
-        words = vectors.encrypt(both.public, start, stop, factors, payload)
+        words = vectors.encrypt(both.public, start, stop, factors, payload, both.layout.cut)
         vectors.add_into_bins(sums, both.bins, both.counts, start, words)
     return sums
 
@@ -219,6 +221,7 @@ def test_sums_are_exact_for_every_bin_and_any_number_of_vectors(both: Both, coun
 def test_the_hint_is_the_bin_sum_of_the_rows_of_the_matrix() -> None:
     """H s equals the bin sums of A s, computed the other way round: through the products of encryption."""
     both = set_up("A1", 5000, (5, 4))
+    both.layout = replace(both.layout, cut=0)
     secrets = drawn(1)
     sums = sums_of(both, secrets, None)[0]
     through_hint = (both.hint * secrets[0].secret().view(np.uint64)[None]).sum(axis=1, dtype=np.uint64)
@@ -268,22 +271,22 @@ def test_columns_that_do_not_fit_in_memory_lie_in_a_file(monkeypatch: pytest.Mon
 
 
 def test_sets_and_payloads_follow_from_rows_features_and_bins() -> None:
-    def chosen(rows: int, features: int) -> tuple[str, int]:
+    def chosen(rows: int, features: int) -> tuple[str, int, int]:
         layout = sets.choose(rows, [(features, 33 * features)], sets.width(rows, 5, 4))[0]
         assert layout.fits
-        return layout.set.name, layout.payload
+        return layout.set.name, layout.payload, layout.word_bytes
 
-    assert chosen(1_000, 20) == ("A1", 28)
-    assert chosen(100_000, 20) == ("A1", 42)
-    assert chosen(1_000_000, 50) == ("W8", 46)
-    assert chosen(4_000_000, 100) == ("W8", 45)
+    assert chosen(1_000, 20) == ("A1", 28, 5)
+    assert chosen(100_000, 20) == ("A1", 42, 7)
+    assert chosen(1_000_000, 50) == ("W8", 46, 8)
+    assert chosen(4_000_000, 100) == ("W8", 45, 8)
     shared = sets.choose(100_000, [(20, 660), (400, 13_200)], 42)
     assert len({(layout.set.name, layout.payload) for layout in shared}) == 1
     for rows, bins in ((sets.ROWS_MAX + 1, 660), (1_000, sets.BINS_MAX + 1)):
         with pytest.raises(ConfigError):
             sets.choose(rows, [(20, bins)], 40)
     with pytest.raises(LocalError):
-        outer.LabelKeys(b"outer", sets.Layout(sets.SETS[0], 60, 10**6, 100, 3300))
+        outer.LabelKeys(b"outer", sets.Layout(sets.SETS[0], 60, 0, 10**6, 100, 3300))
 
 
 def test_widths_hold_the_largest_sums_and_no_bit_more() -> None:
@@ -313,7 +316,9 @@ def known_answers() -> dict[str, str]:
         bins = (np.arange(15_000).reshape(3, 5000) * 7919 % 5).astype(np.uint8)
         one = outer.Drawn(bytes(range(32)), 1)
         factors = transform(one.secret()[None])
-        found[f"{chosen.name} vector without noise"] = digest(vectors.encrypt(public, 0, 5000, factors, None))
+        found[f"{chosen.name} vector without noise"] = digest(
+            vectors.encrypt(public, 0, 5000, factors, None, 0)
+        )
         found[f"{chosen.name} hint"] = digest(vectors.hint_rows(public, bins, (5, 5, 5), 0, 15))
     found["secret"] = digest(one.secret())
     found["blinding"] = digest(np.concatenate([one.blinding(2)[0].view(np.uint64), one.blinding(2)[1]]))

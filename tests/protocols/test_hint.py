@@ -360,7 +360,7 @@ async def _agree(channel: Channel, **changed: Any) -> Agreed:
     heard = await channel.recv(Nonce)
     others = np.frombuffer(heard.nonce, dtype=np.uint8).reshape(1, 32)
     fields: dict[str, Any] = {
-        "nonce": nonce, "others": others, "place": 0, "set": 0, "payload": sets.width(ROWS, 5, 4), "first": 0,
+        "nonce": nonce, "others": others, "place": 0, "set": 0, "payload": sets.width(ROWS, 5, 4), "cut": 0, "first": 0,
     }  # fmt: skip
     agreed = Agreed(**{**fields, **changed})
     await channel.send(agreed)
@@ -374,6 +374,8 @@ LIES: dict[str, dict[str, Any]] = {
     "a set that is not on the list": {"set": len(sets.SETS)},
     "one bit over the precision cap": {"payload": sets.width(ROWS, 5, 4) + 1},
     "no bit": {"payload": 0},
+    "words too short for the noise": {"cut": 4},
+    "words of less than four bytes": {"cut": 5},
     "an index below the receiver's": {"first": 4},
 }
 
@@ -423,7 +425,7 @@ class Attacker:
     @classmethod
     async def begin(cls, channel: Channel, own: BinMatrix) -> Attacker:
         agreed = await _agree(channel)
-        layout = sets.Layout(sets.SETS[0], agreed.payload, own.rows, len(own.counts), own.total)
+        layout = sets.Layout(sets.SETS[0], agreed.payload, 0, own.rows, len(own.counts), own.total)
         keys = outer.LabelKeys(hint._seeds(DIGEST, agreed.nonce, agreed.others, 0)[1], layout)
         await hint._receive_columns(channel, keys, Progress(), 0)
         return cls(channel, keys)
@@ -443,7 +445,7 @@ class Attacker:
     async def ask(self, *indexes: int, rows: int = ROWS) -> None:
         await self.channel.send(NO_BATCH)
         await self.channel.send(Vectors(np.array(indexes, dtype=np.uint32)))
-        await self.channel.send(PieceOfWords(0, np.zeros((len(indexes), rows), dtype=np.uint64)))
+        await self.channel.send(PieceOfWords(0, np.zeros((len(indexes), rows, 8), dtype=np.uint8)))
         await self.channel.recv(hint.Answer)
 
 
@@ -519,8 +521,8 @@ async def _rows_too_few(a: Attacker) -> None:
     left = await a.batch(0, 4)
     await a.channel.send(NO_BATCH)
     await a.channel.send(Vectors(np.array(left[:1], dtype=np.uint32)))
-    await a.channel.send(PieceOfWords(0, np.zeros((1, ROWS - 1), dtype=np.uint64)))
-    await a.channel.send(PieceOfWords(ROWS, np.zeros((1, 1), dtype=np.uint64)))
+    await a.channel.send(PieceOfWords(0, np.zeros((1, ROWS - 1, 8), dtype=np.uint8)))
+    await a.channel.send(PieceOfWords(ROWS, np.zeros((1, 1, 8), dtype=np.uint8)))
     await a.channel.recv(hint.Answer)
 
 
@@ -586,7 +588,7 @@ def test_a_forged_hint_is_found_when_its_lot_falls() -> None:
 
 def test_a_hint_whose_mask_is_off_by_more_than_the_noise_is_found() -> None:
     def forge(ones: np.ndarray, others: np.ndarray) -> None:
-        others[:, 3] += np.uint64(2 * sets.Layout(sets.SETS[0], 20, ROWS, 3, 15).zone)
+        others[:, 3] += np.uint64(2 * sets.Layout(sets.SETS[0], 20, 0, ROWS, 3, 15).zone)
 
     async def forger(a: Attacker) -> None:
         await a.ask((await a.batch(0, 16, forge))[0])

@@ -85,6 +85,7 @@ class Agreed(Message):
     place: Annotated[int, Number("B")]
     set: Annotated[int, Number("B")]
     payload: Annotated[int, Number("B")]
+    cut: Annotated[int, Number("B")]
     first: Annotated[int, Number("I")]
 
 
@@ -134,11 +135,11 @@ class Vectors(Message):
 
 @dataclass(frozen=True)
 class PieceOfWords(Message):
-    """Words of the rows from `start` on, of all vectors of the level."""
+    """Words of the rows from `start` on, of all vectors of the level, `(vectors, rows, bytes)`."""
 
     KIND: ClassVar[int] = 0x0709
     start: Annotated[int, Number("I")]
-    words: Annotated[Words, Array("u8", None, None)]
+    words: Annotated[NDArray[np.uint8], Array("u1", None, None, None)]
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,9 @@ class HintLabelSide:
         seeds = [_seeds(digest, nonce, joined, place) for place in range(len(channels))]
         chosen = sets.SETS.index(layouts[0].set)
         for place, channel in enumerate(channels):  # 3
-            await channel.send(Agreed(nonce, joined, place, chosen, layouts[0].payload, ledger.next))
+            await channel.send(
+                Agreed(nonce, joined, place, chosen, layouts[0].payload, layouts[0].cut, ledger.next)
+            )
         public = await in_thread(PublicMatrix, seeds[0][0], rows, layouts[0].set)
         keys = []
         for place, (channel, layout) in enumerate(zip(channels, layouts, strict=True)):
@@ -261,11 +264,13 @@ class HintLabelSide:
         radix = np.array([part.radix for part in parts], dtype=np.int64)
         payload = Payload(self._g, self._h, vector_of_row, radix, width)
 
+        cut = self._keys[0].layout.cut
+
         async def ask() -> None:
             drawn = np.stack([Drawn(ready.seed, 0).secret() for ready in burned])
             factors = await in_thread(transform, drawn)
             for start, stop in self._public.pieces(PIECE_BYTES // (8 * len(parts))):
-                words = await in_thread(encrypt, self._public, start, stop, factors, payload)
+                words = await in_thread(encrypt, self._public, start, stop, factors, payload, cut)
                 for channel in self._channels:  # 9
                     await channel.send(PieceOfWords(start, words))
 
@@ -437,10 +442,19 @@ class HintFeatureSide:
             raise PeerError("bad_message", why="the own nonce is not among those of all parties")
         if agreed.first < ledger.next:
             raise PeerError("secret_reused", partner=channel.partner)
-        if agreed.set >= len(sets.SETS) or not 0 < agreed.payload <= _width(matrix.rows, crypto):
+        if (
+            agreed.set >= len(sets.SETS)
+            or agreed.cut > sets.CUT_MAX
+            or not 0 < agreed.payload <= _width(matrix.rows, crypto)
+        ):
             raise PeerError("bad_message", why="the sums would carry more bits than the job file allows")
         layout = sets.Layout(
-            sets.SETS[agreed.set], agreed.payload, matrix.rows, len(matrix.counts), matrix.total
+            sets.SETS[agreed.set],
+            agreed.payload,
+            agreed.cut,
+            matrix.rows,
+            len(matrix.counts),
+            matrix.total,
         )
         if not layout.fits:
             raise PeerError("bad_message", why="the parameter set does not carry so many rows")
@@ -479,7 +493,8 @@ class HintFeatureSide:
         while start < self._matrix.rows:
             piece = await self._channel.recv(PieceOfWords)  # 9
             stop = start + piece.words.shape[1]
-            if piece.start != start or len(piece.words) != len(sums) or not start < stop <= self._matrix.rows:
+            size = (len(sums), stop - start, self._layout.word_bytes)
+            if piece.start != start or piece.words.shape != size or not start < stop <= self._matrix.rows:
                 raise PeerError("bad_message", why="a vector has more or fewer rows than agreed")
             await in_thread(add_into_bins, sums, self._matrix.bins, self._matrix.counts, start, piece.words)
             start = stop
@@ -529,7 +544,7 @@ class HintFeatureSide:
         expected = np.zeros_like(opened)
         factors = transform(np.stack([d.secret() for d in drawn]))
         for start, stop in self._public.pieces(PIECE_BYTES // (8 * len(drawn))):
-            words = encrypt(self._public, start, stop, factors, None)
+            words = encrypt(self._public, start, stop, factors, None, self._layout.cut)
             add_into_bins(expected, self._matrix.bins, self._matrix.counts, start, words)
         expected -= np.stack([d.mask(self._layout) for d in drawn])
         off = (opened - expected).view(np.int64)

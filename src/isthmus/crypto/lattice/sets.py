@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from isthmus.base.errors import ConfigError
@@ -25,6 +25,7 @@ LEAK_MAX_BITS: Final = SECRET_BITS / 10
 NOISE_DEVIATIONS: Final = 10
 EDGE_DEVIATIONS: Final = 8
 EDGE_FACTOR: Final = 2
+CUT_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,14 @@ SETS: Final = (Set("A1", 64, 0), Set("W8", 72, 8))
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A set and a payload for the columns of one feature owner: `features` features, `bins` bins in all, `rows` rows."""
+    """A set and a payload for the columns of one feature owner: `features` features, `bins` bins in all, `rows` rows.
+
+    Of a word of 8 bytes the lowest `cut` are rounded away where the payload leaves room for that.
+    """
 
     set: Set
     payload: int
+    cut: int
     rows: int
     features: int
     bins: int
@@ -56,11 +61,16 @@ class Layout:
         return 64 - self.payload
 
     @property
+    def word_bytes(self) -> int:
+        return 8 - self.cut
+
+    @property
     def zone(self) -> int:
         """Z: ten standard deviations of all noise that reaches a sum."""
         inner = NOISE_VARIANCE * self.rows / 4.0**self.set.dropped
         outer = NOISE_VARIANCE * (1 + 2 * N * TERNARY_VARIANCE + N * TERNARY_VARIANCE)
         rounding = (self.rows + N * TERNARY_VARIANCE) / 12 if self.set.dropped else 0.0
+        rounding += self.rows * 256.0 ** (2 * self.cut) / 12 if self.cut else 0.0
         return math.ceil(NOISE_DEVIATIONS * math.sqrt(inner + outer + rounding))
 
     @property
@@ -113,8 +123,14 @@ def choose(rows: int, shapes: Sequence[tuple[int, int]], needed: int) -> list[La
         payload = min(_payload(chosen, rows, *shape, needed) for shape in shapes)
         if payload == needed:
             break
-    return [Layout(chosen, payload, rows, *shape) for shape in shapes]
+    layouts = [Layout(chosen, payload, 0, rows, *shape) for shape in shapes]
+    for cut in range(1, CUT_MAX + 1):
+        narrower = [replace(layout, cut=cut) for layout in layouts]
+        if not all(layout.fits for layout in narrower):
+            break
+        layouts = narrower
+    return layouts
 
 
 def _payload(chosen: Set, rows: int, features: int, bins: int, needed: int) -> int:
-    return next(w for w in range(needed, 0, -1) if Layout(chosen, w, rows, features, bins).fits)
+    return next(w for w in range(needed, 0, -1) if Layout(chosen, w, 0, rows, features, bins).fits)

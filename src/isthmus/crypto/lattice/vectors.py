@@ -35,7 +35,7 @@ from isthmus.crypto.lattice.ntt import (
     write,
 )
 from isthmus.crypto.lattice.sampling import NOISE_BITS, Stream, Words
-from isthmus.crypto.lattice.sets import Set
+from isthmus.crypto.lattice.sets import CUT_MAX, Set
 
 LIMB_BITS: Final = 36
 BLOCKS: Final = LANES // 2
@@ -45,6 +45,7 @@ FLUSH_BLOCKS: Final = 256
 TILE_ROWS: Final = 512
 Integers = NDArray[np.int64]
 Bins = NDArray[np.uint8]
+Packed = NDArray[np.uint8]
 _COINS: Final = np.uint64(2**NOISE_BITS - 1)
 _SECOND: Final = np.uint64(NOISE_BITS)
 
@@ -123,34 +124,37 @@ class Payload:
 
 
 def encrypt(
-    public: PublicMatrix, start: int, stop: int, secrets: NDArray[np.float64], payload: Payload | None
-) -> Words:
-    """The words of rows start..stop of every vector, `(vectors, stop - start)`; `start` begins a group.
+    public: PublicMatrix,
+    start: int,
+    stop: int,
+    secrets: NDArray[np.float64],
+    payload: Payload | None,
+    cut: int,
+) -> Packed:
+    """The words of rows start..stop of every vector, `(vectors, stop - start, 8 - cut)`; `start` begins a group.
 
     `secrets` are transforms `(vectors, N)` of secrets that are never used again. Without a payload: A s alone, no noise.
     """
     _, _, behind, behind_p, scale, scale_p = tables()
-    out = np.empty((len(secrets), stop - start), dtype=np.uint64)
-    work = np.empty(N * LANES)
+    out = np.empty((len(secrets), stop - start, 8 - cut), dtype=np.uint8)
+    work, words = np.empty(N * LANES), np.empty(GROUP_ROWS, dtype=np.uint64)
     fresh = Stream.fresh() if payload else None
     noise = np.zeros(GROUP_ROWS, dtype=np.uint64)
-    nothing = np.zeros(0, dtype=np.int64)
     for at in range(start, stop, GROUP_ROWS):
         end = min(at + GROUP_ROWS, stop)
-        group = public.groups[at // GROUP_ROWS]
-        if payload:
-            g, h, place = payload.g[at:end], payload.h[at:end], payload.vector_of_row[at:end]
-        else:
-            g, h, place = nothing, nothing, np.zeros(0, dtype=np.int32)
+        row = words[: end - at]
         for v, secret in enumerate(secrets):
             if fresh:
                 noise = fresh.words(end - at)
-            multiply(work, group, secret)
+            multiply(work, public.groups[at // GROUP_ROWS], secret)
             backward(work, behind, behind_p, scale, scale_p)
-            row = out[v, at - start : end - start]
             _to_wire(row, work, noise, public.set.dropped)
             if payload:
-                _add_payload(row, g, h, place, v, payload.radix[v], payload.shift)
+                place = payload.vector_of_row[at:end]
+                _add_payload(
+                    row, payload.g[at:end], payload.h[at:end], place, v, payload.radix[v], payload.shift
+                )
+            _PACK[8 - cut][0](out[v, at - start : end - start], row)
     return out
 
 
@@ -177,15 +181,45 @@ def _add_payload(out: Any, g: Any, h: Any, place: Any, v: Any, radix: Any, shift
         out[i] += np.uint64((g[i] + h[i] * radix) & inside) << shift
 
 
-def add_into_bins(sums: Words, bins: Bins, counts: tuple[int, ...], start: int, words: Words) -> None:
+def _packer(size: int) -> tuple[Any, Any]:
+    """The kernels for words of `size` bytes: from 64 bits, the rest rounded away, little-endian; and back."""
+    cut = np.uint64(64 - 8 * size)
+    half = np.uint64((1 << (64 - 8 * size)) >> 1)
+
+    @kernel(write(types.uint8, 2), read(U8, 1))
+    def pack(out: Any, words: Any) -> None:
+        for i in range(words.shape[0]):
+            word = (words[i] + half) >> cut
+            for k in range(size):
+                out[i, k] = np.uint8(word >> np.uint64(8 * k))
+
+    @kernel(write(U8, 1), read(types.uint8, 2))
+    def unpack(words: Any, packed: Any) -> None:
+        for i in range(words.shape[0]):
+            word = np.uint64(0)
+            for k in range(size):
+                word |= np.uint64(packed[i, k]) << np.uint64(8 * k)
+            words[i] = word << cut
+
+    return pack, unpack
+
+
+_PACK: Final = {size: _packer(size) for size in range(8 - CUT_MAX, 9)}
+
+
+def add_into_bins(sums: Words, bins: Bins, counts: tuple[int, ...], start: int, words: Packed) -> None:
     """sums[v, bin] += words[v, row] modulo 2^64 over all features: the whole online work of a feature owner.
 
-    `sums` `(vectors, R)`, `bins` `(features, rows)` in one piece, `words` `(vectors, piece)` of the rows from `start` on.
+    `sums` `(vectors, R)`, `bins` `(features, rows)` in one piece, `words` `(vectors, piece, bytes)` as made by `encrypt`,
+    of the rows from `start` on.
     """
     ready()
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
-    for first in range(0, len(words), 8):
-        part = words[first : first + 8]
+    whole = np.empty(words.shape[:2], dtype=np.uint64)
+    for row, packed in zip(whole, words, strict=True):
+        _PACK[words.shape[2]][1](row, packed)
+    for first in range(0, len(whole), 8):
+        part = whole[first : first + 8]
         lanes = next(w for w in (1, 2, 4, 8) if w >= len(part))
         side = np.zeros(sums.shape[1] * lanes, dtype=np.uint64)
         _ADD[lanes](side, bins, starts, start, part)
@@ -200,14 +234,14 @@ def _adder(lanes: int) -> Any:
         tile = np.zeros(TILE_ROWS * lanes, dtype=np.uint64)
         vectors, rows = words.shape
         for at in range(0, rows, TILE_ROWS):
-            size = min(TILE_ROWS, rows - at)
+            count = min(TILE_ROWS, rows - at)
             for v in range(vectors):
-                for i in range(size):
+                for i in range(count):
                     tile[i * lanes + v] = words[v, at + i]
             for f in range(bins.shape[0]):
-                row = bins[f, start + at : start + at + size]
+                row = bins[f, start + at : start + at + count]
                 here = sums[starts[f] * lanes :]
-                for i in range(size):
+                for i in range(count):
                     cell = np.int64(row[i]) * lanes
                     for v in range(lanes):
                         here[cell + v] += tile[i * lanes + v]
