@@ -3,6 +3,7 @@
     python benchmarks/lattice_bounds.py norms      spectral norms beside their bounds, 10 s
     python benchmarks/lattice_bounds.py hints      the whole hint matrix beside the edge, and what hints tell, 1 min
     python benchmarks/lattice_bounds.py carries    what carries would tell of sigma, 2 min
+    python benchmarks/lattice_bounds.py forged     sigma read with one forged message
     python benchmarks/lattice_bounds.py payloads   what sets.py makes of rows, features and bins
 
 Seeded: the same figures every time. N = 4096 throughout.
@@ -149,11 +150,35 @@ def carries() -> None:
         )
 
 
+def forged() -> None:
+    """One message with first = Delta (1 + 4 X^-R + 16 X^-2R + ...): its answer to words of zero is sigma, in digits."""
+    from isthmus.crypto.lattice import outer, sets
+    from isthmus.crypto.lattice.ntt import transform
+
+    bins, seed = 640, bytes(32)
+    layout = sets.choose(10_000, [(20, bins)], sets.width(10_000, 5, 4))[0]
+    key, turns = outer.OuterKey(seed, bins), -(-N // bins)
+    first, half = np.zeros((1, N), dtype=np.uint64), np.uint64(1 << (layout.gap - 1))
+    for turn in range(turns):
+        sign = 1 if turn == 0 else -1
+        first[0, -turn * bins % N] = (sign * 4**turn << layout.gap) % 2**64
+    opened = key.open(first, np.zeros(bins, dtype=np.uint64) - half)
+    answers = ((np.uint64(0) - opened) >> np.uint64(layout.gap)).astype(np.int64)
+    sigma = np.zeros(turns * bins, dtype=np.int64)
+    left = answers + sum(2 * 4**turn for turn in range(turns))
+    for turn in range(turns):
+        sigma[turn * bins : (turn + 1) * bins] = ((left >> (2 * turn)) & 3) - 2
+    noise = key.p0() - outer.times(outer.p1(seed, 1), transform(sigma[None, :N])[0])
+    print(
+        f"one forged message, {layout.payload} bits per answer: p0 - p1 sigma has deviation {noise.view(np.int64).std():.2f}"
+    )
+
+
 def payloads() -> None:
     from isthmus.crypto.lattice import sets
 
     print(
-        "rows features bins : set needed payload log2(Delta) Z edge margin uniform-part leak-bits bytes/row"
+        "rows features bins : set needed payload log2(Delta) Z edge margin uniform-part leak-bits bytes-per-row"
     )
     for features in (20, 100):
         for rows in (10_000, 100_000, 1_000_000, 4_000_000):
@@ -163,7 +188,7 @@ def payloads() -> None:
             print(
                 f"{rows:9,d} {features:3d} {layout.bins:5d} : {layout.set.name} {needed} {layout.payload} {layout.gap}"
                 f" {layout.zone:,d} {layout.edge:,.0f} {layout.margin:,d} {uniform:.4f}"
-                f" {-layout.bins * math.log2(uniform):.1f} 8"
+                f" {-layout.bins * math.log2(uniform):.1f} {layout.word_bytes}"
             )
 
 
@@ -172,6 +197,7 @@ if __name__ == "__main__":
         "norms": norms,
         "hints": hints,
         "carries": carries,
+        "forged": forged,
         "payloads": payloads,
     }
     for part in sys.argv[1:] or list(parts):
