@@ -1,4 +1,5 @@
-"""The worker as a process: what it is given, what it says, when it dies. The runner is a small one of the tests."""
+"""The worker as a process: what it is given, what it says, when it dies. The runner is a small one of the tests, but for the
+jobs at the end, which are whole."""
 
 from __future__ import annotations
 
@@ -8,10 +9,13 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pytest
 
 from isthmus.jobs.instruction import Instruction
 from isthmus.jobs.spec import job_digest, parse_job, resolve
@@ -20,6 +24,7 @@ from isthmus.wire.message import Abort
 from tests.jobs.examples import document
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
+REAL_WORKER = ("-m", "isthmus.jobs.worker")
 
 
 def instruction(folder: Path, sock: socket.socket, **changes: Any) -> Instruction:
@@ -42,9 +47,11 @@ def instruction(folder: Path, sock: socket.socket, **changes: Any) -> Instructio
 
 
 @contextmanager
-def worker(sock: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    sock: socket.socket, command: Sequence[str] = (str(FAKE_WORKER),)
+) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, str(FAKE_WORKER)],
+        [sys.executable, *command],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[sock.fileno()],
     )  # fmt: skip
     sock.close()
@@ -120,3 +127,69 @@ def test_the_instruction_holds_no_secret_and_the_command_line_nothing_at_all(tmp
             (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
             assert core.split()[4:6] == ["0", "0"]
     assert "key" not in {name.lower() for name in json.loads(given.to_line())}
+
+
+def write_people(folder: Path) -> dict[str, Path]:
+    """400 people of the bank, 380 of them known to the partner, who knows what the bank does not."""
+    draw = np.random.default_rng(5)
+    traits = draw.normal(size=(400, 4))
+    bad = (traits[:, 0] + 2 * traits[:, 2] + draw.normal(size=400) > 0.8).astype(int)
+    rows = {
+        "bank": ["id,a,b,bad", *(f"u{i:03d},{traits[i, 0]},{traits[i, 1]},{bad[i]}" for i in range(400))],
+        "data-co": ["id,c,d", *(f"u{i:03d},{traits[i, 2]},{traits[i, 3]}" for i in range(20, 400))],
+    }
+    paths = {party: folder / f"{party}.csv" for party in rows}
+    for party, lines in rows.items():
+        paths[party].write_text("\n".join(lines) + "\n")
+    return paths
+
+
+def whole_job(folder: Path, engine: str) -> dict[str, dict[str, Any]]:
+    """The last line of the label owner's worker and of the feature owner's, both real, after a job of two small trees."""
+    tables = write_people(folder)
+    job = document(
+        inputs={party: {"dataset": "people@1", "keys": [[{"column": "id"}]]} for party in tables},
+        align={"min_rows": 100},
+        split={"train": 0.6, "valid": 0.2, "test": 0.2},
+        model={"trees": 2, "depth": 2, "min_child_rows": 20, "local_trees": 0},
+        features={"binning": {"max_bins": 6}},
+        crypto={"engine": engine, "paillier_bits": 2048},
+        evaluate={"bootstrap": 10},
+    )
+    resolved = resolve(parse_job(job))
+    ends = dict(zip(tables, socket.socketpair(), strict=True))
+    with ExitStack() as running:
+        workers = {}
+        for party, other in (("bank", "data-co"), ("data-co", "bank")):
+            out = folder / party
+            out.mkdir()
+            given = instruction(
+                folder,
+                ends[party],
+                job=resolved,
+                digest=job_digest(resolved).hex(),
+                party=party,
+                role="label_owner" if party == "bank" else "feature_owner",
+                table_path=str(tables[party]),
+                table_sha256=file_digest(tables[party]),
+                out=str(out),
+                sockets={other: ends[party].fileno()},
+            )
+            workers[party] = running.enter_context(worker(ends[party], REAL_WORKER))
+            stdin = workers[party].stdin
+            assert stdin is not None
+            stdin.write(given.to_line())
+            stdin.flush()
+        return {party: last_line(process) for party, process in workers.items()}
+
+
+@pytest.mark.parametrize("engine", ["lattice-hint", "paillier"])
+def test_a_whole_job_needs_nothing_that_a_closed_worker_may_not_do(tmp_path: Path, engine: str) -> None:
+    """Twice: a kernel that was not made ready is compiled by the first run and refused by the second, which finds it in the
+    cache and may not read it any more."""
+    for run in ("first", "second"):
+        folder = tmp_path / run
+        folder.mkdir()
+        for party, said in whole_job(folder, engine).items():
+            assert "done" in said, (run, party, said)
+        assert (folder / "bank" / "scores.csv").is_file()
