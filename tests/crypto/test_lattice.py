@@ -239,7 +239,11 @@ def test_noise_stays_inside_the_zone_and_masks_clear_of_it(both: Both) -> None:
         assert 0 < np.abs(noise).max() < layout.zone
         low = (masks[v] & np.uint64((1 << layout.gap) - 1)).astype(np.int64)
         assert low.min() >= layout.zone
-        assert low.max() < (1 << layout.gap) - layout.zone
+        assert low.max() < (1 << layout.gap) - layout.zone - layout.dither
+        hint_alone = (
+            sums_of(both, secrets[v : v + 1], None) - masks[v] - both.key.open(first[v], second[v])
+        ).view(np.int64)
+        assert layout.cut or np.abs(hint_alone).max() < layout.tolerance
 
 
 def test_one_seed_makes_one_secret_and_another_mask_for_every_feature_owner(both: Both) -> None:

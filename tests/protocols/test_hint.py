@@ -586,9 +586,19 @@ def test_a_forged_hint_is_found_when_its_lot_falls() -> None:
     assert attack(forger).code == "forged_hint"
 
 
-def test_a_hint_whose_mask_is_off_by_more_than_the_noise_is_found() -> None:
+def test_a_hint_that_is_off_by_more_than_its_noise_is_found() -> None:
     def forge(ones: np.ndarray, others: np.ndarray) -> None:
-        others[:, 3] += np.uint64(2 * sets.Layout(sets.SETS[0], 20, 0, ROWS, 3, 15).zone)
+        others[:, 3] += np.uint64(2 * sets.Layout(sets.SETS[0], 20, 0, ROWS, 3, 15).tolerance)
+
+    async def forger(a: Attacker) -> None:
+        await a.ask((await a.batch(0, 16, forge))[0])
+
+    assert attack(forger).code == "forged_hint"
+
+
+def test_a_first_part_that_is_off_by_one_is_found() -> None:
+    def forge(ones: np.ndarray, others: np.ndarray) -> None:
+        ones[:, 0, 7] += np.uint64(1)
 
     async def forger(a: Attacker) -> None:
         await a.ask((await a.batch(0, 16, forge))[0])

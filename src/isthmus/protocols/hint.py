@@ -20,7 +20,8 @@ side waits. A tree node whose sums would not fit a payload is sent as several ve
 Leaks: the label owner learns the exact sums of the quantised (g, h) per tree node and bin. The feature owner learns how many
 vectors there are, and neither g, h, nor which rows are in a tree node. Adversary: semi-honest; a label owner that
 chooses its vectors can read bins of a few rows per payload bit, as many as the budget of vectors allows; one that forges
-hints is found by the checks, 1 in 16 of them each (docs/explanation/lattice.md).
+a hint is found by the checks with a chance of 1 in 16; one that pushes sums to the end of a payload step learns of sigma
+what the noise that the feature owner adds to every sum leaves of it (docs/explanation/lattice.md).
 Source: Henzinger et al. 2023 (SimplePIR, a fixed matrix and a hint); Lyubashevsky, Peikert, Regev 2010 (ring LWE). Outside
 cryptographers have not reviewed this construction.
 """
@@ -44,8 +45,8 @@ from isthmus.base.progress import Progress
 from isthmus.base.workers import in_thread, together
 from isthmus.crypto.lattice import sets
 from isthmus.crypto.lattice.ntt import N, transform
-from isthmus.crypto.lattice.outer import Drawn, LabelKeys, OuterKey
-from isthmus.crypto.lattice.sampling import Words
+from isthmus.crypto.lattice.outer import Drawn, LabelKeys, OuterKey, first_parts, limbs_of, p1
+from isthmus.crypto.lattice.sampling import Stream, Words
 from isthmus.crypto.lattice.vectors import Payload, PublicMatrix, add_into_bins, encrypt, hint_rows
 from isthmus.crypto.onetime import Ledger, OneTime
 from isthmus.learn.histogram import BinMatrix, Sums
@@ -417,6 +418,7 @@ class HintFeatureSide:
         self._below_root = False
         self._budget, self._left = budget, budget
         self._hints_left = 2 * budget + 2 * BATCH
+        self._p1 = limbs_of(p1(key.seed, key.chunks))
         self._opened: dict[int, Words] = {}
         self._next = 0
 
@@ -482,9 +484,9 @@ class HintFeatureSide:
             raise PolicyError("vectors", partner=self._channel.partner, allowed=self._budget)
         if not len(indexes) or indexes[0] < self._next or (np.diff(indexes) <= 0).any():
             raise PeerError("secret_reused", partner=self._channel.partner)
-        hidden = [self._opened.pop(index, None) for index in indexes.tolist()]
-        if any(hint is None for hint in hidden):
+        if not all(index in self._opened for index in indexes.tolist()):
             raise PeerError("secret_reused", partner=self._channel.partner)
+        hidden = [self._opened.pop(index) for index in indexes.tolist()]
         self._next = int(indexes[-1]) + 1
         for index in [index for index in self._opened if index < self._next]:
             del self._opened[index]
@@ -498,8 +500,8 @@ class HintFeatureSide:
                 raise PeerError("bad_message", why="a vector has more or fewer rows than agreed")
             await in_thread(add_into_bins, sums, self._matrix.bins, self._matrix.counts, start, piece.words)
             start = stop
-        for at, hint in enumerate(hidden):
-            sums[at] = (sums[at] - hint) >> np.uint64(64 - width)
+        dither = Stream.fresh().uniform(*sums.shape) * self._layout.dither
+        sums = (sums - np.stack(hidden) + dither.astype(np.uint64)) >> np.uint64(64 - width)
         step = max(1, PIECE_BYTES // (8 * len(sums)))
         for at in range(0, self._matrix.total, step):
             await self._channel.send(Answer(at, _packed(sums[:, at : at + step], width)))  # 10
@@ -513,6 +515,9 @@ class HintFeatureSide:
         if first < self._ledger.next:
             raise PeerError("secret_reused", partner=self._channel.partner)
         self._ledger.burn(first + count)
+        # The lot is drawn here and told to nobody until the whole batch has come.
+        lot = sorted(secrets.SystemRandom().sample(range(first, first + count), _checks(count)))
+        kept: list[Words] = []
         index = first
         while True:
             made = len(offline.first)
@@ -525,30 +530,33 @@ class HintFeatureSide:
                 raise PeerError("bad_message", why="hints came out of turn, or not as many as announced")
             for one, other in zip(offline.first, offline.second, strict=True):
                 self._opened[index] = await in_thread(self._key.open, one, other)
+                if index in lot:
+                    kept.append(one)
                 index += 1
             if index == first + count:
                 break
             offline = await self._channel.recv(Offline)
-        lot = sorted(secrets.SystemRandom().sample(range(first, first + count), _checks(count)))
         await self._channel.send(Check(np.array(lot, dtype=np.uint32)))  # 6
         seeds = (await self._channel.recv(Seeds)).seeds  # 7
         if len(seeds) != len(lot):
             raise PeerError("bad_message", why="other hints were opened than were asked for")
         drawn = [Drawn(seed.tobytes(), self._place) for seed in seeds]
         opened = np.stack([self._opened.pop(index) for index in lot])
-        if not await in_thread(self._agree, drawn, opened):
+        if not await in_thread(self._agree, drawn, np.stack(kept), opened):
             raise PeerError("forged_hint", partner=self._channel.partner)
 
-    def _agree(self, drawn: list[Drawn], opened: Words) -> bool:
-        """Each opened hint is M (A s) - u up to the noise that an answer hides, in every bin."""
+    def _agree(self, drawn: list[Drawn], firsts: Words, opened: Words) -> bool:
+        """The first part of each hint is what its seed makes, and it opens to M (A s) - u up to its noise, in every bin."""
+        if not (first_parts(self._key.seed, self._p1, drawn) == firsts).all():
+            return False
         expected = np.zeros_like(opened)
         factors = transform(np.stack([d.secret() for d in drawn]))
         for start, stop in self._public.pieces(PIECE_BYTES // (8 * len(drawn))):
-            words = encrypt(self._public, start, stop, factors, None, self._layout.cut)
+            words = encrypt(self._public, start, stop, factors, None, 0)
             add_into_bins(expected, self._matrix.bins, self._matrix.counts, start, words)
         expected -= np.stack([d.mask(self._layout) for d in drawn])
         off = (opened - expected).view(np.int64)
-        return bool((np.abs(off) <= self._layout.zone).all())
+        return bool((np.abs(off) <= self._layout.tolerance).all())
 
 
 async def _receive_columns(channel: Channel, key: LabelKeys, progress: Progress, place: int) -> None:

@@ -181,7 +181,7 @@ class Drawn:
         """u, `(R,)`: uniform above Delta; below, uniform with a Gaussian edge that stays clear of both ends."""
         stream, gap = Stream.public(self.seed, f"mask/{self.place}"), np.uint64(layout.gap)
         top = stream.words(layout.bins) >> gap << gap
-        low = np.floor(stream.uniform(layout.bins) * ((1 << layout.gap) - 2 * layout.margin)) + layout.margin
+        low = np.floor(stream.uniform(layout.bins) * layout.room) + layout.margin
         radius = np.sqrt(-2 * np.log(stream.uniform(layout.bins)))
         edge = np.rint(layout.edge * radius * np.cos(2 * np.pi * stream.uniform(layout.bins)))
         low += np.clip(edge, -EDGE_DEVIATIONS * layout.edge, EDGE_DEVIATIONS * layout.edge)
@@ -203,7 +203,8 @@ class LabelKeys:
         self._seed, self.layout = seed, layout
         self.chunks = -(-layout.bins // N)
         self._columns = [self._room(min(N, layout.bins - at)) for at in range(0, layout.bins, N)]
-        self._limbs: list[tuple[Doubles, Doubles]] = []
+        self._p0: list[Doubles] = []
+        self._p1: list[Doubles] = []
 
     def _room(self, bins: int) -> Words:
         if self.layout.bins * N * 8 <= IN_MEMORY_BYTES:
@@ -217,26 +218,40 @@ class LabelKeys:
 
     def seal(self, p0: Words) -> None:
         """Take over p0, `(chunks, N)`: from now on messages can be made."""
-        shared = p1(self._seed, self.chunks)
-        self._limbs = [(_limb_transforms(a), _limb_transforms(b)) for a, b in zip(shared, p0, strict=True)]
+        self._p0, self._p1 = limbs_of(p0), limbs_of(p1(self._seed, self.chunks))
 
     def prepare(self, drawn: Sequence[Drawn]) -> tuple[list[Words], Words, Words]:
         """For each: its mask u `(R,)`, and the offline messages `(T, chunks, N)` and `(T, R)`."""
-        count, bins = len(drawn), self.layout.bins
         signs = np.stack([d.secret() for d in drawn]).astype(np.float64)
         masks = [d.mask(self.layout) for d in drawn]
-        blinds = [d.blinding(self.chunks) for d in drawn]
-        first = np.empty((count, self.chunks, N), dtype=np.uint64)
-        second = np.empty((count, bins), dtype=np.uint64)
+        second = np.empty((len(drawn), self.layout.bins), dtype=np.uint64)
         for chunk, columns in enumerate(self._columns):
-            v = np.stack([blind[chunk] for blind, _ in blinds])
-            on_p1, on_p0 = _each_times(v, self._limbs[chunk])
-            first[:, chunk] = on_p1 + _ternary_sum(signs, N, _alphas_of(self._seed, chunk))
+            v = np.stack([d.blinding(self.chunks)[0][chunk] for d in drawn])
             at, width = chunk * N, columns.shape[1]
-            second[:, at : at + width] = on_p0[:, :width] + _ternary_sum(signs, width, _rows_of(columns))
-        first += np.stack([noise for _, noise in blinds])
+            second[:, at : at + width] = _each_times(v, self._p0[chunk : chunk + 1])[0][:, :width]
+            second[:, at : at + width] += _ternary_sum(signs, width, _rows_of(columns))
         second -= np.stack(masks)
-        return masks, first, second
+        return masks, first_parts(self._seed, self._p1, drawn), second
+
+
+def first_parts(seed: bytes, shared: Sequence[Doubles], drawn: Sequence[Drawn]) -> Words:
+    """The first part of each offline message, `(T, chunks, N)`, which depends on no key: whoever has the seeds can make it.
+
+    `shared` are the `limbs_of` p1.
+    """
+    signs = np.stack([d.secret() for d in drawn]).astype(np.float64)
+    blinds = [d.blinding(len(shared)) for d in drawn]
+    first = np.stack([noise for _, noise in blinds])
+    for chunk in range(len(shared)):
+        v = np.stack([blind[chunk] for blind, _ in blinds])
+        first[:, chunk] += _each_times(v, shared[chunk : chunk + 1])[0]
+        first[:, chunk] += _ternary_sum(signs, N, _alphas_of(seed, chunk))
+    return first
+
+
+def limbs_of(polynomials: Words) -> list[Doubles]:
+    """For each polynomial modulo 2^64 the transforms of its two limbs, `(2, N)`."""
+    return [_limb_transforms(polynomial) for polynomial in polynomials]
 
 
 def _alphas_of(seed: bytes, chunk: int) -> Callable[[int, int], Words]:

@@ -26,6 +26,9 @@ NOISE_DEVIATIONS: Final = 10
 EDGE_DEVIATIONS: Final = 8
 EDGE_FACTOR: Final = 2
 CUT_MAX: Final = 4
+DITHER_SHARE: Final = 1 / 16
+DITHER_LEAK_BITS: Final = LEAK_MAX_BITS * math.log(2) / 4
+_OUTER_VARIANCE: Final = NOISE_VARIANCE * (1 + 3 * N * TERNARY_VARIANCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,18 @@ class Layout:
         return 8 - self.cut
 
     @property
+    def tolerance(self) -> int:
+        """How far an opened hint may be from M (A s) - u: ten standard deviations of the noise in it."""
+        rounding = (self.rows + N * TERNARY_VARIANCE) / 12 if self.set.dropped else 0.0
+        return math.ceil(NOISE_DEVIATIONS * math.sqrt(_OUTER_VARIANCE + rounding))
+
+    @property
     def zone(self) -> int:
         """Z: ten standard deviations of all noise that reaches a sum."""
         inner = NOISE_VARIANCE * self.rows / 4.0**self.set.dropped
-        outer = NOISE_VARIANCE * (1 + 2 * N * TERNARY_VARIANCE + N * TERNARY_VARIANCE)
         rounding = (self.rows + N * TERNARY_VARIANCE) / 12 if self.set.dropped else 0.0
         rounding += self.rows * 256.0 ** (2 * self.cut) / 12 if self.cut else 0.0
-        return math.ceil(NOISE_DEVIATIONS * math.sqrt(inner + outer + rounding))
+        return math.ceil(NOISE_DEVIATIONS * math.sqrt(inner + _OUTER_VARIANCE + rounding))
 
     @property
     def edge(self) -> float:
@@ -89,9 +97,19 @@ class Layout:
         return self.zone + math.ceil(EDGE_DEVIATIONS * self.edge)
 
     @property
+    def dither(self) -> int:
+        """What a feature owner adds to a sum is below this: Delta / 16, and less where there are many bins."""
+        return int(2.0**self.gap * min(DITHER_SHARE, DITHER_LEAK_BITS / self.bins))
+
+    @property
+    def room(self) -> int:
+        """How wide the uniform part of a mask is below Delta."""
+        return int((1 << self.gap) - 2 * self.margin - self.dither)
+
+    @property
     def fits(self) -> bool:
         """Half of [0, Delta) stays uniform, and what the rest shows of a secret is a tenth of it at most."""
-        lost = 2 * self.margin / 2.0**self.gap
+        lost = (2 * self.margin + self.dither) / 2.0**self.gap
         return lost <= 0.5 and -self.bins * math.log2(1 - lost) <= LEAK_MAX_BITS
 
 
