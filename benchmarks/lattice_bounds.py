@@ -184,7 +184,7 @@ def payloads() -> None:
         for rows in (10_000, 100_000, 1_000_000, 4_000_000):
             needed = sets.width(rows, 5, 4)
             layout = sets.choose(rows, [(features, 32 * features)], needed)[0]
-            uniform = 1 - 2 * layout.margin / 2.0**layout.gap
+            uniform = layout.room / 2.0**layout.gap
             print(
                 f"{rows:9,d} {features:3d} {layout.bins:5d} : {layout.set.name} {needed} {layout.payload} {layout.gap}"
                 f" {layout.zone:,d} {layout.edge:,.0f} {layout.margin:,d} {uniform:.4f}"
