@@ -183,6 +183,7 @@ def whole_job(folder: Path, engine: str) -> dict[str, dict[str, Any]]:
         return {party: last_line(process) for party, process in workers.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["lattice-hint", "paillier"])
 def test_a_whole_job_needs_nothing_that_a_closed_worker_may_not_do(tmp_path: Path, engine: str) -> None:
     """Twice: a kernel that was not made ready is compiled by the first run and refused by the second, which finds it in the
