@@ -50,13 +50,21 @@ class Listener:
         self.channel, self.matrix = channel, matrix
         self.words: list[tuple[int, np.ndarray]] = []
         """Index and words `(rows, ...)` of each vector."""
+        self.sums: list[tuple[int, np.ndarray]] = []
+        """Index and own sums less the opened hint `(R,)` of each vector: what would be answered, under its mask."""
+        self._opened: dict[int, np.ndarray] = {}
         self.hints: list[tuple[int, bytes]] = []
         """Index and both parts of each hint."""
 
     @classmethod
     async def begin(cls, channel: Channel, matrix: BinMatrix, ledger: Ledger | None = None) -> Listener:
-        await begin_feature(HintFeatureSide, channel, matrix, ledger)
-        return cls(channel, matrix)
+        listener = cls(channel, matrix)
+        await listener.agree(ledger)
+        return listener
+
+    async def agree(self, ledger: Ledger | None = None) -> None:
+        """The set-up, as an honest feature owner does it."""
+        self._key = (await begin_feature(HintFeatureSide, self.channel, self.matrix, ledger))._key
 
     async def level(self) -> None:
         while (offline := await self.channel.recv(hint.Offline)).left:
@@ -64,6 +72,7 @@ class Listener:
             while True:
                 for at, (one, other) in enumerate(zip(offline.first, offline.second, strict=True)):
                     self.hints.append((offline.index + at, one.tobytes() + other.tobytes()))
+                    self._opened[offline.index + at] = self._key.open(one, other)
                 if len(offline.first) == offline.left:
                     break
                 offline = await self.channel.recv(hint.Offline)
@@ -74,10 +83,14 @@ class Listener:
         pieces: list[np.ndarray] = []
         while sum(piece.shape[1] for piece in pieces) < self.matrix.rows:
             pieces.append((await self.channel.recv(hint.PieceOfWords)).words)
-        self.words += zip(indexes, np.concatenate(pieces, axis=1), strict=True)
+        words = np.concatenate(pieces, axis=1)
+        self.words += zip(indexes, words, strict=True)
+        sums = np.zeros((len(indexes), self.matrix.total), dtype=np.uint64)
+        vectors.add_into_bins(sums, self.matrix.bins, self.matrix.counts, 0, words)
+        self.sums += [(index, own - self._opened[index]) for index, own in zip(indexes, sums, strict=True)]
         width = layout_of(self.matrix.rows, len(self.matrix.counts), self.matrix.total).payload
-        sums = np.zeros((len(indexes), self.matrix.total, hint._bytes(width)), dtype=np.uint8)
-        await self.channel.send(hint.Answer(0, sums))
+        nothing = np.zeros((len(indexes), self.matrix.total, hint._bytes(width)), dtype=np.uint8)
+        await self.channel.send(hint.Answer(0, nothing))
 
 
 class Chooser:

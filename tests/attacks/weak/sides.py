@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TypeVar
 
-from isthmus.crypto.onetime import MemoryLedger, OneTime
+from isthmus.crypto.lattice.outer import Drawn
+from isthmus.crypto.onetime import FileLedger, MemoryLedger, OneTime
 from isthmus.learn.histogram import Sums
 from isthmus.protocols.hint import HintFeatureSide, HintLabelSide, Slots, _Batch, _Ready
 
@@ -50,3 +53,31 @@ class UnlimitedFeatureSide(HintFeatureSide):
     async def level(self) -> None:
         self._left = self._hints_left = 2**31
         await super().level()
+
+
+class KeptPoolLabelSide(HintLabelSide):
+    """Its secrets follow from their indexes, as if they had been kept over a restart."""
+
+    def _draw(self, count: int) -> _Batch:
+        first = self._ledger.next
+        self._ledger.burn(first + count)
+        seeds = [hashlib.sha256(b"%d" % index).digest() for index in range(first, first + count)]
+        made = [key.prepare([Drawn(seed, place) for seed in seeds]) for place, key in enumerate(self._keys)]
+        ready = [OneTime(_Ready(seed, [masks[at] for masks, _, _ in made])) for at, seed in enumerate(seeds)]
+        return _Batch(first, ready, [(hints, others) for _, hints, others in made])
+
+
+class LateLedger(FileLedger):
+    """Puts on record what was burned when the next batch is, and by then the vectors have left."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._coming = super().next
+
+    @property
+    def next(self) -> int:
+        return self._coming
+
+    def burn(self, stop: int) -> None:
+        super().burn(self._coming)
+        self._coming = max(self._coming, stop)
