@@ -211,16 +211,13 @@ def send_all(*messages: Any) -> Any:
     return role
 
 
-def won(
-    feature: int = 0, last_left: int = 1, rows: list[int] | None = None, sizes: list[int] | None = None
-) -> Won:
+def won(feature: int = 0, last_left: int = 1, rows: list[int] | None = None, sets: int = 1) -> Won:
     rows = [0, 1] if rows is None else rows
     return Won(
         np.array([feature], dtype="u2"),
         np.array([last_left], dtype="u1"),
         np.array([0], dtype="u1"),
-        np.array([len(rows)] if sizes is None else sizes, dtype="u4"),
-        np.array(rows, dtype="u4"),
+        [np.array(rows)] * sets,
     )
 
 
@@ -233,7 +230,8 @@ BAD: dict[str, list[Message]] = {
     "a bin that does not exist": [Next(1), Next(2), won(last_left=200)],
     "bin zero": [Next(1), Next(2), won(last_left=0)],
     "a row that does not exist": [Next(1), Next(2), won(rows=[10_000])],
-    "sizes that do not add up": [Next(1), Next(2), won(sizes=[5])],
+    "rows for more splits than there are": [Next(1), Next(2), won(sets=2)],
+    "rows for fewer": [Next(1), Next(2), won(sets=0)],
     "an answer instead of a question": [Next(1), Next(2), Sides(np.zeros(3, dtype="u1"))],
     "a split kept that was never made": [Next(0), Kept(np.array([4], dtype="u4"))],
 }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from isthmus.base.errors import PeerError
 from isthmus.crypto.sealed import SealedCiphertexts
+from isthmus.wire import message
 from isthmus.wire.message import (
     Abort,
     Array,
@@ -23,6 +24,8 @@ from isthmus.wire.message import (
     Message,
     Number,
     Raw,
+    Reader,
+    RowSets,
     Sealed,
     Text,
     kind_of,
@@ -108,9 +111,9 @@ def test_random_bytes_raise_nothing_but_a_peer_error(noise: bytes) -> None:
         Everything.KIND.to_bytes(2, "little") + noise,
         Abort.KIND.to_bytes(2, "little") + noise,
     ):
-        for message in (Everything, Abort):
+        for kind in (Everything, Abort):
             with contextlib.suppress(PeerError):
-                message.decode(body)
+                kind.decode(body)
 
 
 @settings(max_examples=200, deadline=None)
@@ -150,3 +153,54 @@ def test_a_raw_array_cannot_be_sent_where_ciphertexts_are_due() -> None:
             sent.table,
             sent.sums.rows,  # type: ignore[arg-type]
         ).encode()
+
+
+rows_of_a_set = st.sets(st.integers(0, 3000), max_size=400) | st.sets(st.integers(0, 2**24), max_size=5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(rows_of_a_set, max_size=4))
+def test_sets_of_rows_come_back(sets: list[set[int]]) -> None:
+    given_ = [np.array(sorted(rows), dtype=np.int64) for rows in sets]
+    source = Reader(RowSets().write(given_))
+    found = RowSets().read(source)
+    source.end()
+    assert [f.tolist() for f in found] == [g.tolist() for g in given_]
+
+
+def test_sets_of_rows_take_a_byte_a_row_or_a_bit_of_all_rows_at_most() -> None:
+    draw = np.random.default_rng(1)
+    for share in (0.001, 0.1, 0.5, 1.0):
+        rows = np.flatnonzero(draw.random(100_000) < share)
+        size = len(RowSets().write([rows]))
+        assert size <= min(len(rows) + 100_000 // 255, 100_000 // 8) + 16
+
+
+@pytest.mark.parametrize("rows", [[3, 3], [5, 4], [-1]])
+def test_rows_that_do_not_ascend_are_not_sent(rows: list[int]) -> None:
+    with pytest.raises(ValueError, match="ascending"):
+        RowSets().write([np.array(rows)])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x01\x00\x00\x00\x02\x01\x00\x00\x00\x01",  # a form that does not exist
+        b"\x01\x00\x00\x00\x00\x02\x00\x00\x00\x05\x00",  # a row twice
+        b"\x01\x00\x00\x00\x00\x01\x00\x00\x00\x00",  # a row before the first
+        b"\x01\x00\x00\x00\x00\x01\x00\x00\x00\xff",  # a gap without an end
+        b"\x01\x00\x00\x00\x01\x09\x00\x00\x00\xff",  # shorter than it says
+        b"\xff\xff\xff\xff",  # more sets than there are
+    ],
+)
+def test_sets_of_rows_in_any_other_form_are_refused(body: bytes) -> None:
+    with pytest.raises(PeerError):
+        RowSets().read(Reader(body))
+
+
+def test_sets_of_more_rows_than_any_may_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message, "ROWS_IN_SETS_MAX", 100)
+    rows = np.arange(60)
+    assert len(RowSets().read(Reader(RowSets().write([rows])))) == 1
+    with pytest.raises(PeerError):
+        RowSets().read(Reader(RowSets().write([rows, rows])))

@@ -54,7 +54,7 @@ from isthmus.learn.tree import (
 from isthmus.protocols.binning import Binned
 from isthmus.protocols.histogram import FeatureSide, LabelSide
 from isthmus.wire.channel import Channel
-from isthmus.wire.message import Array, Message, Number
+from isthmus.wire.message import Array, Message, Number, RowSets
 
 END, TREE, LEVEL = 0, 1, 2
 Bools = NDArray[np.bool_]
@@ -70,14 +70,13 @@ class Next(Message):
 
 @dataclass(frozen=True)
 class Won(Message):
-    """`rows` of all these tree nodes one after the other, `sizes` of each; empty where all rows are answered for."""
+    """The splits that the receiver won, and the rows of each of these tree nodes; none where all rows are answered for."""
 
     KIND: ClassVar[int] = 0x0402
     features: Annotated[NDArray[np.uint16], Array("u2", None)]
     last_left: Annotated[NDArray[np.uint8], Array("u1", None)]
     missing_left: Annotated[NDArray[np.uint8], Array("u1", None)]
-    sizes: Annotated[NDArray[np.uint32], Array("u4", None)]
-    rows: Annotated[NDArray[np.uint32], Array("u4", None)]
+    rows: Annotated[list[Rows], RowSets()]
 
 
 @dataclass(frozen=True)
@@ -278,8 +277,7 @@ class LabelBooster:
                     np.array([s.feature for s in splits], dtype=np.uint16),
                     np.array([s.last_left for s in splits], dtype=np.uint8),
                     np.array([s.missing_left for s in splits], dtype=np.uint8),
-                    np.array([len(rows) for rows in told], dtype=np.uint32),
-                    np.concatenate([*told, np.zeros(0, dtype=np.int64)]).astype(np.uint32),
+                    told,
                 )
             )
             if not mine:
@@ -375,20 +373,19 @@ async def boost_as_feature_owner(
 def _asked_splits(won: Won, binned: Binned, split_reveal: str) -> list[tuple[OwnSplit, Rows | slice]]:
     """The splits that the label owner names and the rows it asks about, checked."""
     matrix, count = binned.matrix, len(won.features)
-    sizes = won.sizes.astype(np.int64)
-    if not len(won.last_left) == len(won.missing_left) == len(sizes) == count or sizes.sum() != len(won.rows):
+    if not len(won.last_left) == len(won.missing_left) == len(won.rows) == count:
         raise PeerError("bad_message", why="the fields of the splits differ in length")
-    if won.rows.max(initial=0) >= matrix.rows or (split_reveal == "column" and len(won.rows)):
+    column = split_reveal == "column"
+    if any(len(rows) and (column or rows[-1] >= matrix.rows) for rows in won.rows):
         raise PeerError("bad_message", why="a split names rows that it may not")
-    parts = np.split(won.rows.astype(np.int64), np.cumsum(sizes)[:-1]) if count else []
     asked: list[tuple[OwnSplit, Rows | slice]] = []
     for feature, last_left, missing_left, rows in zip(
-        won.features, won.last_left, won.missing_left, parts, strict=True
+        won.features, won.last_left, won.missing_left, won.rows, strict=True
     ):
         if feature >= len(matrix.counts) or not 0 < last_left < matrix.counts[feature] or missing_left > 1:
             raise PeerError("bad_message", why="a split names a feature or bin that does not exist")
         split = OwnSplit(int(feature), int(last_left), bool(missing_left))
-        asked.append((split, slice(None) if split_reveal == "column" else rows))
+        asked.append((split, slice(None) if column else rows))
     return asked
 
 

@@ -26,9 +26,11 @@ from isthmus.learn.tree import FeatureHalf, LabelHalf, Tree, goes_left
 from isthmus.protocols.binning import bins_of
 from isthmus.table.table import Table
 from isthmus.wire.channel import Channel
-from isthmus.wire.message import Array, Message
+from isthmus.wire.message import Array, Message, RowSets
 
 TREES_AT_ONCE = 16
+ROWS_AT_ONCE = 16_000_000
+"""Rows times trees of one question at most, unless one tree has more."""
 Bools = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
@@ -37,8 +39,7 @@ Rows = NDArray[np.int64]
 class Ask(Message):
     KIND: ClassVar[int] = 0x0601
     splits: Annotated[NDArray[np.uint32], Array("u4", None)]
-    sizes: Annotated[NDArray[np.uint32], Array("u4", None)]
-    rows: Annotated[NDArray[np.uint32], Array("u4", None)]
+    rows: Annotated[list[Rows], RowSets()]
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ async def score_as_label_owner(
     """Raw scores of the table's rows, `(rows,)`, in the order both sides agreed on. Trees are added in order."""
     own = _Sides(half.columns, table)
     raw = np.full(table.rows, half.base)
-    for start in range(0, len(half.trees), TREES_AT_ONCE):
-        trees = half.trees[start : start + TREES_AT_ONCE]
+    at_once = max(1, min(TREES_AT_ONCE, ROWS_AT_ONCE // max(1, table.rows)))
+    for start in range(0, len(half.trees), at_once):
+        trees = half.trees[start : start + at_once]
         for values in await _walk(channels, half, trees, own, table.rows, split_reveal):
             raw += values
     for channel in channels:  # 3
@@ -66,14 +68,12 @@ async def score_as_feature_owner(channel: Channel, half: FeatureHalf, table: Tab
     """Answer until the label owner is done."""
     own = _Sides(half.columns, table)
     while len((ask := await channel.recv(Ask)).splits):  # 1
-        sizes = ask.sizes.astype(np.int64)
-        if len(sizes) != len(ask.splits) or sizes.sum() != len(ask.rows):
+        if len(ask.rows) != len(ask.splits):
             raise PeerError("bad_message", why="the fields of a question differ in length")
-        if ask.splits.max() >= len(half.splits) or ask.rows.max(initial=0) >= table.rows:
+        if ask.splits.max() >= len(half.splits) or any(len(r) and r[-1] >= table.rows for r in ask.rows):
             raise PeerError("bad_message", why="a question names a split or row that does not exist")
-        parts = np.split(ask.rows.astype(np.int64), np.cumsum(sizes)[:-1])
         left = []
-        for number, rows in zip(ask.splits, parts, strict=True):
+        for number, rows in zip(ask.splits, ask.rows, strict=True):
             split = half.splits[number]
             asked = rows if len(rows) else np.arange(table.rows)
             left.append(own.left(split.column, split.last_left, split.missing_left, asked))
@@ -144,8 +144,4 @@ async def _ask_partner(
 
 
 def _ask(splits: list[int], rows: list[Rows]) -> Ask:
-    return Ask(
-        np.array(splits, dtype=np.uint32),
-        np.array([len(r) for r in rows], dtype=np.uint32),
-        np.concatenate([*rows, np.zeros(0, dtype=np.int64)]).astype(np.uint32),
-    )
+    return Ask(np.array(splits, dtype=np.uint32), rows)

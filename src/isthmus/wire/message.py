@@ -23,6 +23,7 @@ from isthmus.base.errors import PeerError
 from isthmus.crypto.sealed import SealedCiphertexts
 
 MESSAGE_MAX_BYTES = 64 * 2**20
+ROWS_IN_SETS_MAX = 32 * 2**20
 _KIND = struct.Struct("<H")
 _LENGTH = struct.Struct("<I")
 
@@ -160,6 +161,61 @@ class Array:
             .reshape(shape)
             .astype(self.dtype.newbyteorder("="), copy=False)
         )
+
+
+class RowSets:
+    """A list of sets of row numbers, each ascending, `(size,)` int64: as gaps of a byte or as bits, whichever is shorter.
+
+    A gap byte of 255 says: 255 further, and on. Together the sets hold at most ROWS_IN_SETS_MAX rows.
+    """
+
+    def write(self, value: Any) -> bytes:
+        parts = [_LENGTH.pack(len(value))]
+        for rows in value:
+            gaps, bits = _as_gaps(rows), int(rows[-1]) // 8 + 1 if len(rows) else 0
+            if len(gaps) <= bits or not len(rows):
+                parts += [b"\x00", _LENGTH.pack(len(gaps)), gaps]
+            else:
+                marks = np.zeros(8 * bits, dtype=np.uint8)
+                marks[rows] = 1
+                parts += [b"\x01", _LENGTH.pack(bits), np.packbits(marks).tobytes()]
+        return b"".join(parts)
+
+    def read(self, source: Reader) -> list[Any]:
+        (count,) = _LENGTH.unpack(source.take(4))
+        sets: list[Any] = []
+        left = ROWS_IN_SETS_MAX
+        for _ in range(count):
+            form = source.take(1)[0]
+            (size,) = _LENGTH.unpack(source.take(4))
+            body = np.frombuffer(source.take(size), dtype=np.uint8)
+            if form > 1 or size > ROWS_IN_SETS_MAX:
+                raise bad("a set of rows has a form that does not exist")
+            rows = _from_gaps(body) if form == 0 else np.flatnonzero(np.unpackbits(body))
+            left -= len(rows)
+            if left < 0:
+                raise bad("sets of rows are larger than any may be")
+            sets.append(rows)
+        return sets
+
+
+def _as_gaps(rows: Any) -> bytes:
+    gaps = np.diff(rows, prepend=-1)
+    if (gaps <= 0).any():
+        raise ValueError("rows are not ascending")
+    more, rest = np.divmod(gaps, 255)
+    ends = np.cumsum(more + 1) - 1
+    body = np.full(int(ends[-1]) + 1 if len(ends) else 0, 255, dtype=np.uint8)
+    body[ends] = rest
+    return body.tobytes()
+
+
+def _from_gaps(body: Any) -> Any:
+    ends = body != 255
+    zeros = np.flatnonzero(body == 0)
+    if len(body) and (not ends[-1] or (zeros == 0).any() or ends[zeros - 1].any()):
+        raise bad("a set of rows does not ascend")
+    return np.cumsum(body, dtype=np.int64)[ends] - 1
 
 
 class Sealed:
