@@ -121,6 +121,11 @@ def test_the_budget_of_the_product_ends_it() -> None:
 
 
 def test_what_the_budget_of_a_job_leaves_to_a_label_owner_that_reads_bins() -> None:
-    """Rows read by a job of 100 trees of depth 4, on record because the answer is: every row of the table."""
-    found = {rows: CHOSEN * count_vectors(BoostedTrees(), rows) for rows in (100_000, 1_000_000, 4_000_000)}
-    assert found == {100_000: 410_112, 1_000_000: 1_435_392, 4_000_000: 5_331_456}
+    """Rows read by a job of 100 trees of depth 4 and 50 features, on record: all of a small table, a part of a large one."""
+    payloads = {100_000: 42, 1_000_000: 46, 4_000_000: 46}
+    budget = {rows: count_vectors(BoostedTrees(), rows, payload) for rows, payload in payloads.items()}
+    assert {rows: CHOSEN * vectors for rows, vectors in budget.items()} == {
+        100_000: 410_112,
+        1_000_000: 410_112,
+        4_000_000: 615_168,
+    }

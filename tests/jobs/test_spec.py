@@ -45,7 +45,7 @@ def test_a_resolved_job_names_its_engine_and_its_vectors_whatever_another_node_k
     for known in (None, few, many):
         assert resolve(parse_job(signed), known) == signed
     large = resolve(parse_job(document()), Facts(1_000_000, (Share("data-co", 50, "assumed"),)))
-    assert large["crypto"]["vectors_max"] == 801 * 14
+    assert large["crypto"]["vectors_max"] == 801 * 4
     for known in (None, few, many):
         assert resolve(parse_job(large), known) == large
 

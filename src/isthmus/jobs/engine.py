@@ -6,10 +6,11 @@ of evidence), U = V rounded up to whole batches of prepared hints.
 
                      paillier                                     lattice-hint
     once             -                                            key columns: 32 kB down per bin; start, hint, columns
-    up               two key lengths per row and tree             8 bytes per row and V; a hint per U
-    down             12 bytes per bin and V (packed)              8 bytes per bin and V
+    up               two key lengths per row and tree             5 to 8 bytes per row and V; a hint per U
+    down             12 bytes per bin and V (packed)              4 to 6 bytes per bin and V
     CPU              encrypt rows, add rows into bins,            encrypt and add words,
                      pack, freshen and decrypt sums               make and open hints
+    CPU, both        6.5 ns per byte that crosses the link
 
 Unit costs were measured on two cores with AVX2 and pure Python integers. The wall clock is the CPU time of both parties, one
 core each and nothing overlapped, and the line on top. It is an estimate: good to a factor of two, which is why it must be more
@@ -18,10 +19,12 @@ than a factor of two before the engine that shows the rows of every tree node is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from isthmus.crypto.lattice import sets
 from isthmus.learn.parameters import VECTORS_MOST, BoostedTrees, Crypto
 
 Engine = Literal["lattice-hint", "paillier"]
@@ -29,8 +32,8 @@ Limit = Literal["rows", "bins"]
 Why = Literal["named", "unknown", "rows", "bins", "cheaper", "near", "dear"]
 
 FEATURES_ASSUMED = 50
-LATTICE_ROWS_MAX = 4_000_000
-LATTICE_BINS_MAX = 131_072
+PAYLOAD_LEAST = 38
+"""What a vector carries at least, within the limits of rows and bins."""
 WORTH = 2.0
 """How much slower the engine that hides tree nodes may be and still be taken."""
 
@@ -39,15 +42,15 @@ _PAILLIER_ADD_S, _ADD_POWER = 11e-6, 1.67
 _PAILLIER_SUM_S, _SUM_POWER = 4.0e-3, 2.0
 _PAILLIER_SUM_BYTES = 12
 _LATTICE_START_S = 2.0
-_HINT_S = 0.26e-6
-_COLUMNS_S = 1.5 / 4096
+_HINT_S = 0.17e-6
+_COLUMNS_S = 0.5e-3
 _CHUNK_BINS = 4096
 _CHUNK_BYTES = 32 * 1024
-_ENCRYPT_S = 40e-9
+_ENCRYPT_S = 12e-9
 _ADD_S = 0.5e-9
 _PREPARE_S, _PREPARE_BIN_S = 4e-3, 1e-6
 _BATCH, _BATCH_USED = 64, 60
-_ROWS_OF_A_VECTOR = 49_152
+_MOVE_S = 6.5e-9
 _ROOM_LEAST = 4
 
 
@@ -112,7 +115,7 @@ def choose(model: BoostedTrees, max_bins: int, crypto: Crypto, facts: Facts | No
         if crypto.engine == "auto":
             return Choice("lattice-hint", None, "unknown", None, ())
         return Choice(crypto.engine, None, "named", None, ())
-    lattice = _lattice(model, max_bins, facts)
+    lattice = _lattice(model, max_bins, crypto, facts)
     paillier = _paillier(model, max_bins, crypto.paillier_bits, facts)
     auto: Engine
     why: Why
@@ -128,15 +131,37 @@ def choose(model: BoostedTrees, max_bins: int, crypto: Crypto, facts: Facts | No
     return Choice(crypto.engine, auto, "named", facts, costs)
 
 
-def count_vectors(model: BoostedTrees, rows: int = 0) -> int:
+def count_vectors(model: BoostedTrees, rows: int = 0, payload: int = PAYLOAD_LEAST) -> int:
     """The vector budget of a job: the tree nodes that are asked for, times the room for nodes that need several vectors.
 
-    A vector carries the sums of 49,152 rows or more, whatever the gradients are; smaller siblings hold half of the rows at
-    most. So large tables with shallow trees may need more room than the least.
+    A vector carries the sums of 2^(payload / 2) / 15 rows, whatever the gradients are; smaller siblings hold half of the rows
+    at most. So large tables with shallow trees may need more room than the least.
     """
     of_tree = 1 << (model.depth - 1)
-    room = max(_ROOM_LEAST, 1 + -(-(model.depth + 1) * rows // (_ROWS_OF_A_VECTOR * of_tree)))
+    rows_of_a_vector = math.isqrt(1 << payload) // 16
+    room = max(_ROOM_LEAST, 1 + -(-(model.depth + 1) * rows // (rows_of_a_vector * of_tree)))
     return min((model.trees * of_tree + 1) * room, VECTORS_MOST)
+
+
+def payload_of(max_bins: int, crypto: Crypto, facts: Facts | None) -> int:
+    """Bits that a vector will carry, by what is known; with a bit to spare where columns had to be assumed."""
+    if facts is None or _beyond(facts, max_bins):
+        return PAYLOAD_LEAST
+    spare = 2 if any(share.known == "assumed" for share in facts.shares) else 0
+    return max(PAYLOAD_LEAST, _layout(max_bins, crypto, facts).payload - spare)
+
+
+def _beyond(facts: Facts, max_bins: int) -> Limit | None:
+    if facts.rows > sets.ROWS_MAX:
+        return "rows"
+    return "bins" if sum(_bins(facts.shares, max_bins)) > sets.BINS_MAX else None
+
+
+def _layout(max_bins: int, crypto: Crypto, facts: Facts) -> sets.Layout:
+    bins_of = _bins(facts.shares, max_bins)
+    shapes = [(share.features, bins) for share, bins in zip(facts.shares, bins_of, strict=True)]
+    needed = sets.width(facts.rows, crypto.gradient_bits, crypto.hessian_bits)
+    return sets.choose(facts.rows, shapes, needed)[0]
 
 
 def _asked(model: BoostedTrees) -> tuple[int, int, int]:
@@ -166,21 +191,21 @@ def _paillier(model: BoostedTrees, max_bins: int, bits: int, facts: Facts) -> Co
     return _cost("paillier", model, facts.pace, up, asked * bins * _PAILLIER_SUM_BYTES, cpu_s)
 
 
-def _lattice(model: BoostedTrees, max_bins: int, facts: Facts) -> Cost:
+def _lattice(model: BoostedTrees, max_bins: int, crypto: Crypto, facts: Facts) -> Cost:
     _, _, asked = _asked(model)
     prepared = -(-asked // _BATCH_USED) * _BATCH
+    bins_of = _bins(facts.shares, max_bins)
+    beyond, word, sum_bytes = _beyond(facts, max_bins), 8, 8
+    if not beyond:
+        layout = _layout(max_bins, crypto, facts)
+        word, sum_bytes = layout.word_bytes, -(-layout.payload // 8)
     up, down, cpu_s = 0, 0, _LATTICE_START_S + facts.rows * asked * _ENCRYPT_S
-    for share, bins in zip(facts.shares, _bins(facts.shares, max_bins), strict=True):
+    for share, bins in zip(facts.shares, bins_of, strict=True):
         chunks = -(-bins // _CHUNK_BINS)
-        up += facts.rows * asked * 8 + prepared * (chunks * _CHUNK_BYTES + bins * 8)
-        down += (bins + chunks) * _CHUNK_BYTES + asked * bins * 8
+        up += facts.rows * asked * word + prepared * (chunks * _CHUNK_BYTES + bins * 8)
+        down += (bins + chunks) * _CHUNK_BYTES + asked * bins * sum_bytes
         cpu_s += facts.rows * share.features * (_HINT_S + asked * _ADD_S)
         cpu_s += bins * _COLUMNS_S + prepared * (_PREPARE_S + bins * _PREPARE_BIN_S)
-    beyond: Limit | None = None
-    if facts.rows > LATTICE_ROWS_MAX:
-        beyond = "rows"
-    elif sum(_bins(facts.shares, max_bins)) > LATTICE_BINS_MAX:
-        beyond = "bins"
     return _cost("lattice-hint", model, facts.pace, up, down, cpu_s, beyond)
 
 
@@ -195,4 +220,5 @@ def _cost(
 ) -> Cost:
     rounds = 2 * model.depth * _asked(model)[0] + 4
     line_s = up / pace.up_bytes_per_s + down / pace.down_bytes_per_s + rounds * pace.round_trip_s
+    cpu_s += (up + down) * _MOVE_S
     return Cost(engine, up, down, cpu_s, cpu_s + line_s, beyond)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from isthmus.jobs.engine import Choice, Facts, count_vectors
+from isthmus.jobs.engine import Choice, Facts
 from isthmus.jobs.reason import Words, notes_of, reason_of
-from isthmus.jobs.spec import JobFile, choice_of, job_digest, resolve
+from isthmus.jobs.spec import JobFile, choice_of, job_digest, resolve, vectors_of
 from isthmus.protocols import align, binning, boost, evaluate, hint, histogram, score
 from isthmus.wire.message import Message
 
@@ -58,7 +58,7 @@ def make_plan(job: JobFile, facts: Facts | None = None) -> Plan:
             job,
             choice,
             resolved["crypto"]["vectors_max"],
-            count_vectors(job.model, facts.rows if facts else 0),
+            vectors_of(job, facts),
         ),
         tuple(_leaks(job, resolved)),
         (*COMMON, *OF_ENGINE[choice.engine]),

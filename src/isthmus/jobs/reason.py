@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isthmus.jobs.engine import LATTICE_BINS_MAX, LATTICE_ROWS_MAX, Choice, Facts, Pace, Share
+from isthmus.crypto.lattice import sets
+from isthmus.jobs.engine import Choice, Facts, Pace, Share
 from isthmus.jobs.spec import JobFile
 
 
@@ -61,13 +62,13 @@ def reason_of(choice: Choice) -> Words:
         )
     if choice.why == "rows":
         return Words(
-            f"auto: lattice-hint takes at most {LATTICE_ROWS_MAX:,} training rows, and there may be more",
-            f"auto：lattice-hint 最多支持 {LATTICE_ROWS_MAX:,} 行训练样本，本作业可能超出",
+            f"auto: lattice-hint takes at most {sets.ROWS_MAX:,} training rows, and there may be more",
+            f"auto：lattice-hint 最多支持 {sets.ROWS_MAX:,} 行训练样本，本作业可能超出",
         )
     if choice.why == "bins":
         return Words(
-            f"auto: lattice-hint takes at most {LATTICE_BINS_MAX:,} bins (4 GiB of key columns), and there may be more",
-            f"auto：lattice-hint 最多支持 {LATTICE_BINS_MAX:,} 个分箱（4 GiB 密钥列），本作业可能超出",
+            f"auto: lattice-hint takes at most {sets.BINS_MAX:,} bins (4 GiB of key columns), and there may be more",
+            f"auto：lattice-hint 最多支持 {sets.BINS_MAX:,} 个分箱（4 GiB 密钥列），本作业可能超出",
         )
     lattice, paillier = (_time(choice.cost(engine).wall_s) for engine in ("lattice-hint", "paillier"))
     times = Words(

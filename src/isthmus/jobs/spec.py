@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from isthmus.base.canonical import digest
 from isthmus.base.errors import ConfigError
 from isthmus.jobs.document import read_document, read_value
-from isthmus.jobs.engine import Choice, Facts, choose, count_vectors
+from isthmus.jobs.engine import Choice, Facts, choose, count_vectors, payload_of
 from isthmus.learn.parameters import Binning, BoostedTrees, Crypto
 from isthmus.store.folder import PARTY_PATTERN
 
@@ -190,8 +190,14 @@ def resolve(job: JobFile, facts: Facts | None = None) -> dict[str, Any]:
     crypto = resolved["crypto"]
     crypto["engine"] = choice_of(job, facts).engine
     if crypto["engine"] == "lattice-hint" and crypto["vectors_max"] == 0:
-        crypto["vectors_max"] = count_vectors(job.model, facts.rows if facts else 0)
+        crypto["vectors_max"] = vectors_of(job, facts)
     return resolved
+
+
+def vectors_of(job: JobFile, facts: Facts | None) -> int:
+    """The vector budget that this node counts for a job."""
+    payload = payload_of(job.features.binning.max_bins, job.crypto, facts)
+    return count_vectors(job.model, facts.rows if facts else 0, payload)
 
 
 def job_digest(resolved: dict[str, Any]) -> bytes:
