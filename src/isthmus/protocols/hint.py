@@ -49,7 +49,7 @@ from isthmus.crypto.lattice.outer import Drawn, LabelKeys, OuterKey, first_parts
 from isthmus.crypto.lattice.sampling import Stream, Words
 from isthmus.crypto.lattice.vectors import Payload, PublicMatrix, add_into_bins, encrypt, hint_rows
 from isthmus.crypto.onetime import Ledger, OneTime
-from isthmus.learn.histogram import BinMatrix, Sums
+from isthmus.learn.histogram import BinMatrix, Sums, histogram
 from isthmus.learn.parameters import Crypto
 from isthmus.wire.channel import Channel
 from isthmus.wire.message import Array, Message, Number, Raw
@@ -200,6 +200,7 @@ class HintLabelSide:
         self._pool: dict[int, OneTime[_Ready]] = {}
         self._below_root = False
         self._g = self._h = np.zeros(0, dtype=np.int64)
+        self._one_bin = BinMatrix(np.zeros((1, public.rows), dtype=np.uint8), (1,))
         self._expected = expected
         self._ahead: asyncio.Task[_Batch] | None = None
         self._draw_ahead(0)
@@ -255,7 +256,7 @@ class HintLabelSide:
 
     async def level(self, slot_of_row: Slots, slots: int) -> list[Sums]:
         width = self._widths[self._below_root]
-        parts, vector_of_row = self._fit(slot_of_row, slots, width)
+        parts, vector_of_row = await in_thread(self._fit, slot_of_row, slots, width)
         self._below_root = True
         await self._fill(len(parts))
         indexes = sorted(self._pool)[: len(parts)]
@@ -327,16 +328,14 @@ class HintLabelSide:
             vector_of_row[inside] = (firsts[slot_of_row] + turn % pieces[slot_of_row])[inside]
 
     def _parts(self, vector_of_row: Slots, pieces: Integers) -> list[tuple[_Part, int]]:
-        """Of each vector: its packing, and the sum of h."""
-        count = int(pieces.sum())
-        place = np.where(vector_of_row >= 0, vector_of_row, count)
-        ahead = np.bincount(place, weights=np.maximum(self._g, 0), minlength=count)
-        below = np.bincount(place, weights=np.maximum(-self._g, 0), minlength=count)
-        h_sum = np.bincount(place, weights=self._h, minlength=count)
-        slots = np.repeat(np.arange(len(pieces)), pieces)
+        """Of each vector: its packing, and the sum of h. Sums of |g| and g give those of the negative part."""
+        count, whole = int(pieces.sum()), self._one_bin
+        g_sums = histogram(whole, vector_of_row, count, self._g, np.abs(self._g))[:, 0]
+        h_sums = histogram(whole, vector_of_row, count, self._h, self._h)[:, 0, 0]
+        slots = np.repeat(np.arange(len(pieces)), pieces).tolist()
         return [
-            (_Part(int(slots[v]), int(below[v]), int(ahead[v] + below[v]) + 1), int(h_sum[v]))
-            for v in range(count)
+            (_Part(slot, int(size - g) // 2, int(size) + 1), int(h))
+            for slot, (g, size), h in zip(slots, g_sums, h_sums, strict=True)
         ]
 
     async def _fill(self, needed: int) -> None:
