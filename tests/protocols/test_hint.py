@@ -49,6 +49,7 @@ ROWS = 300
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hint, "BATCH", 8)
+    monkeypatch.setattr(hint, "FIRST_BATCH", 8)
 
 
 def matrix(rows: int = ROWS, features: int = 3, bins: int = 5, seed: int = 1) -> BinMatrix:

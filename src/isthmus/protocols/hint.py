@@ -56,7 +56,9 @@ from isthmus.wire.message import Array, Message, Number, Raw
 
 PIECE_BYTES: Final = 8 * 2**20
 COLUMNS_AT_ONCE: Final = 256
-BATCH = 64
+BATCH = 256
+FIRST_BATCH: Final = 64
+BATCH_BYTES: Final = 64 * 2**20
 CHECKED: Final = 16
 """One hint in so many of a batch is opened, or one more."""
 Integers = NDArray[np.int64]
@@ -200,6 +202,8 @@ class HintLabelSide:
         self._pool: dict[int, OneTime[_Ready]] = {}
         self._below_root = False
         self._g = self._h = np.zeros(0, dtype=np.int64)
+        each = 8 * sum(key.chunks * N + key.layout.bins for key in keys)
+        self._batch, self._made = min(BATCH, max(CHECKED, BATCH_BYTES // each)), 0
         self._one_bin = BinMatrix(np.zeros((1, public.rows), dtype=np.uint8), (1,))
         self._expected = expected
         self._ahead: asyncio.Task[_Batch] | None = None
@@ -362,7 +366,9 @@ class HintLabelSide:
         if missing > 0:
             owners = len(self._channels)
             count = -(-CHECKED * (missing + owners) // (CHECKED - owners))
-            self._ahead = asyncio.create_task(in_thread(self._draw, min(BATCH, count)))
+            count = min(self._batch, count, BATCH if self._made else FIRST_BATCH)
+            self._made += count
+            self._ahead = asyncio.create_task(in_thread(self._draw, count))
 
     async def _announce(self, batch: _Batch) -> None:
         count = len(batch.ready)
