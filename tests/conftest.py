@@ -18,6 +18,7 @@ BUDGETS_S = {
     "table": 40,
     "learn": 60,
     "protocols": 240,
+    "attacks": 90,
     "store": 30,
     "jobs": 60,
     "service": 90,
