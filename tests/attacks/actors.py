@@ -12,7 +12,7 @@ from isthmus.crypto.lattice.vectors import Payload
 from isthmus.crypto.onetime import Ledger, MemoryLedger
 from isthmus.learn.histogram import BinMatrix
 from isthmus.learn.parameters import Crypto
-from isthmus.protocols import hint
+from isthmus.protocols import hint, hint_setup
 from isthmus.protocols.hint import HintFeatureSide, HintLabelSide
 from isthmus.wire.channel import Channel
 from tests.attacks.parties import draw, encrypted, layout_of
@@ -105,15 +105,15 @@ class Chooser:
     async def begin(cls, channel: Channel, matrix: BinMatrix) -> Chooser:
         layout = layout_of(matrix.rows, len(matrix.counts), matrix.total)
         nonce = bytes(32)
-        await channel.send(hint.Commit(hint._commitment(DIGEST, nonce)))
-        heard = await channel.recv(hint.Nonce)
+        await channel.send(hint_setup.Commit(hint_setup.commitment(DIGEST, nonce)))
+        heard = await channel.recv(hint_setup.Nonce)
         others = np.frombuffer(heard.nonce, dtype=np.uint8).reshape(1, 32)
         await channel.send(
-            hint.Agreed(nonce, others, 0, sets.SETS.index(layout.set), layout.payload, layout.cut, 0)
+            hint_setup.Agreed(nonce, others, 0, sets.SETS.index(layout.set), layout.payload, layout.cut, 0)
         )
-        shared, own = hint._seeds(DIGEST, nonce, others, 0)
+        shared, own = hint_setup.seeds_of(DIGEST, nonce, others, 0)
         keys = outer.LabelKeys(own, layout)
-        await hint._receive_columns(channel, keys, Progress(), 0)
+        await hint_setup.receive_columns(channel, keys, Progress(), 0)
         return cls(channel, keys, vectors.PublicMatrix(shared, matrix.rows, layout.set))
 
     async def prepare(self, count: int) -> None:

@@ -18,16 +18,13 @@ from isthmus.crypto.onetime import FileLedger, Ledger, MemoryLedger
 from isthmus.learn.histogram import BinMatrix, histogram
 from isthmus.learn.parameters import BoostedTrees, Crypto
 from isthmus.learn.tree import FeatureHalf, LabelHalf
-from isthmus.protocols import hint
+from isthmus.protocols import hint, hint_setup
 from isthmus.protocols.boost import LabelBooster, boost_as_feature_owner
 from isthmus.protocols.hint import (
     NO_BATCH,
-    Agreed,
     Check,
-    Commit,
     HintFeatureSide,
     HintLabelSide,
-    Nonce,
     Offline,
     PieceOfWords,
     Seeds,
@@ -35,6 +32,7 @@ from isthmus.protocols.hint import (
     vectors_expected,
     vectors_max,
 )
+from isthmus.protocols.hint_setup import Agreed, Commit, Nonce
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
 from isthmus.wire.channel import Channel
 from tests.protocols.test_boost import SEED, binned, label_of, table, twin_scores
@@ -255,7 +253,9 @@ def test_a_secret_is_taken_before_it_encrypts_and_never_comes_back() -> None:
 
 
 def test_two_runs_of_one_job_share_no_public_polynomial() -> None:
-    nonces = [hint._seeds(DIGEST, bytes([n]) * 32, np.zeros((1, 32), dtype=np.uint8), 0) for n in (1, 2)]
+    nonces = [
+        hint_setup.seeds_of(DIGEST, bytes([n]) * 32, np.zeros((1, 32), dtype=np.uint8), 0) for n in (1, 2)
+    ]
     assert len({*nonces[0], *nonces[1]}) == 4
 
 
@@ -357,7 +357,7 @@ def test_a_damaged_ledger_is_said_and_not_begun_anew(tmp_path: Path) -> None:
 async def _agree(channel: Channel, **changed: Any) -> Agreed:
     """The first messages of a label owner that may lie."""
     nonce = bytes(32)
-    await channel.send(Commit(hint._commitment(DIGEST, changed.pop("committed", nonce))))
+    await channel.send(Commit(hint_setup.commitment(DIGEST, changed.pop("committed", nonce))))
     heard = await channel.recv(Nonce)
     others = np.frombuffer(heard.nonce, dtype=np.uint8).reshape(1, 32)
     fields: dict[str, Any] = {
@@ -385,7 +385,7 @@ LIES: dict[str, dict[str, Any]] = {
 def test_a_beginning_that_one_side_chose_alone_is_refused(lie: str) -> None:
     async def attacker(channel: Channel) -> None:
         await _agree(channel, **dict(LIES[lie]))
-        await channel.recv(hint.Columns)
+        await channel.recv(hint_setup.Columns)
 
     async def victim(channel: Channel) -> None:
         await feature_side(channel, matrix(), MemoryLedger(5 if "index" in lie else 0))
@@ -406,7 +406,7 @@ def test_a_label_owner_refuses_columns_of_other_rows_or_bins(shape: tuple[int, .
         await channel.recv(Commit)
         await channel.send(Nonce(bytes(32), 0))
         await channel.recv(Agreed)
-        await channel.send(hint.Columns(chunk, start, np.zeros((count, bins), dtype=np.uint64)))
+        await channel.send(hint_setup.Columns(chunk, start, np.zeros((count, bins), dtype=np.uint64)))
         await channel.recv(Offline)
 
     async def victim(channel: Channel) -> None:
@@ -427,8 +427,8 @@ class Attacker:
     async def begin(cls, channel: Channel, own: BinMatrix) -> Attacker:
         agreed = await _agree(channel)
         layout = sets.Layout(sets.SETS[0], agreed.payload, 0, own.rows, len(own.counts), own.total)
-        keys = outer.LabelKeys(hint._seeds(DIGEST, agreed.nonce, agreed.others, 0)[1], layout)
-        await hint._receive_columns(channel, keys, Progress(), 0)
+        keys = outer.LabelKeys(hint_setup.seeds_of(DIGEST, agreed.nonce, agreed.others, 0)[1], layout)
+        await hint_setup.receive_columns(channel, keys, Progress(), 0)
         return cls(channel, keys)
 
     async def batch(self, first: int, count: int, forge: Any = None) -> list[int]:
@@ -617,9 +617,9 @@ def test_a_label_owner_opens_only_what_is_agreed() -> None:
             nonce = os.urandom(32)
             await channel.send(Nonce(nonce, 0))
             agreed = await channel.recv(Agreed)
-            shared, seed = hint._seeds(DIGEST, agreed.nonce, agreed.others, 0)
+            shared, seed = hint_setup.seeds_of(DIGEST, agreed.nonce, agreed.others, 0)
             public = vectors.PublicMatrix(shared, ROWS, sets.SETS[agreed.set])
-            await hint._send_columns(channel, own, public, outer.OuterKey(seed, own.total), Progress())
+            await hint_setup.send_columns(channel, own, public, outer.OuterKey(seed, own.total), Progress())
             batch = await channel.recv(Offline)
             assert batch.left == 8
             await channel.send(Check(np.array(lot, dtype=np.uint32)))

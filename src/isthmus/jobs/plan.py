@@ -9,7 +9,7 @@ from typing import Any
 from isthmus.jobs.engine import Choice, Facts
 from isthmus.jobs.reason import Words, notes_of, reason_of
 from isthmus.jobs.spec import JobFile, choice_of, job_digest, resolve, vectors_of
-from isthmus.protocols import align, binning, boost, evaluate, hint, histogram, score
+from isthmus.protocols import align, binning, boost, evaluate, hint, hint_setup, histogram, score
 from isthmus.wire.message import Message
 
 
@@ -85,7 +85,7 @@ STAGES = (
     Stage("report", Words("write the report of each party", "生成各方报告")),
 )
 COMMON = ("Abort", *_kinds(align, binning, boost, evaluate, score))
-OF_ENGINE = {"lattice-hint": _kinds(hint), "paillier": _kinds(histogram)}
+OF_ENGINE = {"lattice-hint": _kinds(hint_setup, hint), "paillier": _kinds(histogram)}
 
 
 def _leaks(job: JobFile, resolved: dict[str, Any]) -> list[Leak]:

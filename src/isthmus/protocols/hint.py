@@ -1,10 +1,7 @@
 """Lattice hint histograms: the engine whose online work for the feature owner is adding 64-bit words.
 
     label owner (g, h, secrets s_t)                            feature owner (bins, key sigma)
-      1  Commit    hash of a nonce           ------------->                                   once, per binning
-      2                                      <-------------    Nonce     and the highest index ever seen
-      3  Agreed    nonces, set, payload      ------------->    seed of every public polynomial
-      4                                      <-------------    Columns   Enc_sigma(H), and p0
+      1 to 4       seeds, and H under sigma  <------------>    protocols/hint_setup.py        once, per binning
       5  Offline   hints of H s_t, masked    ------------->    V_t = H s_t - u_t              a batch, made ahead
       6                                      <-------------    Check     some of the batch, by lot
       7  Seeds     of those                  ------------->    recomputed; never used
@@ -29,12 +26,10 @@ cryptographers have not reviewed this construction.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from hmac import compare_digest
 from typing import Annotated, ClassVar, Final
 
 import numpy as np
@@ -45,17 +40,22 @@ from isthmus.base.progress import Progress
 from isthmus.base.workers import in_thread, together
 from isthmus.crypto.lattice import sets
 from isthmus.crypto.lattice.ntt import N, transform
-from isthmus.crypto.lattice.outer import Drawn, LabelKeys, OuterKey, first_parts, limbs_of, p1
+from isthmus.crypto.lattice.outer import Drawn, LabelKeys, first_parts, limbs_of, p1
 from isthmus.crypto.lattice.sampling import Stream, Words
-from isthmus.crypto.lattice.vectors import Payload, PublicMatrix, add_into_bins, encrypt, hint_rows
+from isthmus.crypto.lattice.vectors import Payload, PublicMatrix, add_into_bins, encrypt
 from isthmus.crypto.onetime import Ledger, OneTime
 from isthmus.learn.histogram import BinMatrix, Sums, histogram
 from isthmus.learn.parameters import Crypto
+from isthmus.protocols.hint_setup import (
+    FeatureSetup,
+    set_up_as_feature_owner,
+    set_up_as_label_owner,
+    width_of,
+)
 from isthmus.wire.channel import Channel
-from isthmus.wire.message import Array, Message, Number, Raw
+from isthmus.wire.message import Array, Message, Number
 
 PIECE_BYTES: Final = 8 * 2**20
-COLUMNS_AT_ONCE: Final = 256
 BATCH = 256
 FIRST_BATCH: Final = 64
 BATCH_BYTES: Final = 64 * 2**20
@@ -63,43 +63,6 @@ CHECKED: Final = 16
 """One hint in so many of a batch is opened, or one more."""
 Integers = NDArray[np.int64]
 Slots = NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Commit(Message):
-    KIND: ClassVar[int] = 0x0701
-    digest: Annotated[bytes, Raw(32)]
-
-
-@dataclass(frozen=True)
-class Nonce(Message):
-    KIND: ClassVar[int] = 0x0702
-    nonce: Annotated[bytes, Raw(32)]
-    seen: Annotated[int, Number("I")]
-
-
-@dataclass(frozen=True)
-class Agreed(Message):
-    """The label owner's nonce, those of all feature owners, the receiver's place among them; what the vectors will be."""
-
-    KIND: ClassVar[int] = 0x0703
-    nonce: Annotated[bytes, Raw(32)]
-    others: Annotated[NDArray[np.uint8], Array("u1", None, 32)]
-    place: Annotated[int, Number("B")]
-    set: Annotated[int, Number("B")]
-    payload: Annotated[int, Number("B")]
-    cut: Annotated[int, Number("B")]
-    first: Annotated[int, Number("I")]
-
-
-@dataclass(frozen=True)
-class Columns(Message):
-    """Columns of one chunk of bins from column `start` on; after the last of all, p0 of every chunk."""
-
-    KIND: ClassVar[int] = 0x0704
-    chunk: Annotated[int, Number("H")]
-    start: Annotated[int, Number("H")]
-    words: Annotated[Words, Array("u8", None, None)]
 
 
 @dataclass(frozen=True)
@@ -225,27 +188,7 @@ class HintLabelSide:
 
         So many vectors as are `expected` are made ahead.
         """
-        sizes = [(len(shape), sum(shape)) for shape in shapes]
-        layouts = sets.choose(rows, sizes, _width(rows, crypto))
-        nonce = secrets.token_bytes(32)
-        progress.start("hint", len(channels) * N)
-        for channel in channels:  # 1
-            await channel.send(Commit(_commitment(digest, nonce)))
-        heard = [await channel.recv(Nonce) for channel in channels]  # 2
-        ledger.burn(max(ledger.next, *(h.seen for h in heard)))
-        joined = np.frombuffer(b"".join(h.nonce for h in heard), dtype=np.uint8).reshape(-1, 32)
-        seeds = [_seeds(digest, nonce, joined, place) for place in range(len(channels))]
-        chosen = sets.SETS.index(layouts[0].set)
-        for place, channel in enumerate(channels):  # 3
-            await channel.send(
-                Agreed(nonce, joined, place, chosen, layouts[0].payload, layouts[0].cut, ledger.next)
-            )
-        public = await in_thread(PublicMatrix, seeds[0][0], rows, layouts[0].set)
-        keys = []
-        for place, (channel, layout) in enumerate(zip(channels, layouts, strict=True)):
-            key = LabelKeys(seeds[place][1], layout)
-            await _receive_columns(channel, key, progress, place)
-            keys.append(key)
+        public, keys = await set_up_as_label_owner(channels, rows, shapes, digest, crypto, ledger, progress)
         return cls(channels, public, keys, crypto, ledger, expected)
 
     async def tree(self, g: Integers, h: Integers) -> None:
@@ -409,21 +352,18 @@ class HintFeatureSide:
         self,
         channel: Channel,
         matrix: BinMatrix,
-        public: PublicMatrix,
-        key: OuterKey,
-        layout: sets.Layout,
-        place: int,
+        made: FeatureSetup,
         crypto: Crypto,
         ledger: Ledger,
         budget: int,
     ) -> None:
-        self._channel, self._matrix, self._public, self._key = channel, matrix, public, key
-        self._layout, self._place, self._ledger = layout, place, ledger
-        self._widths = _widths(layout, crypto)
+        self._channel, self._matrix, self._public, self._key = channel, matrix, made.public, made.key
+        self._layout, self._place, self._ledger = made.layout, made.place, ledger
+        self._widths = _widths(made.layout, crypto)
         self._below_root = False
         self._budget, self._left = budget, budget
         self._hints_left = 2 * budget + 2 * BATCH
-        self._p1 = limbs_of(p1(key.seed, key.chunks))
+        self._p1 = limbs_of(p1(made.key.seed, made.key.chunks))
         self._opened: dict[int, Words] = {}
         self._next = 0
 
@@ -439,40 +379,9 @@ class HintFeatureSide:
         progress: Progress,
     ) -> HintFeatureSide:
         """Agree on seeds, make the hint and the key, send the columns. No more than `budget` vectors are answered."""
-        commit = await channel.recv(Commit)  # 1
-        nonce = secrets.token_bytes(32)
-        await channel.send(Nonce(nonce, ledger.next))  # 2
-        agreed = await channel.recv(Agreed)  # 3
-        if not compare_digest(commit.digest, _commitment(digest, agreed.nonce)):
-            raise PeerError("bad_message", why="the nonce is not the one that was committed to")
-        if agreed.place >= len(agreed.others) or agreed.others[agreed.place].tobytes() != nonce:
-            raise PeerError("bad_message", why="the own nonce is not among those of all parties")
-        if agreed.first < ledger.next:
-            raise PeerError("secret_reused", partner=channel.partner)
-        if (
-            agreed.set >= len(sets.SETS)
-            or agreed.cut > sets.CUT_MAX
-            or not 0 < agreed.payload <= _width(matrix.rows, crypto)
-        ):
-            raise PeerError("bad_message", why="the sums would carry more bits than the job file allows")
-        layout = sets.Layout(
-            sets.SETS[agreed.set],
-            agreed.payload,
-            agreed.cut,
-            matrix.rows,
-            len(matrix.counts),
-            matrix.total,
-        )
-        if not layout.fits:
-            raise PeerError("bad_message", why="the parameter set does not carry so many rows")
-        shared, own = _seeds(digest, agreed.nonce, agreed.others, agreed.place)
-        progress.start("hint", N)
         matrix = BinMatrix(np.ascontiguousarray(matrix.bins), matrix.counts)
-        public = await in_thread(PublicMatrix, shared, matrix.rows, layout.set)
-        key = OuterKey(own, matrix.total)
-        await _send_columns(channel, matrix, public, key, progress)
-        ledger.burn(agreed.first)
-        return cls(channel, matrix, public, key, layout, agreed.place, crypto, ledger, budget)
+        made = await set_up_as_feature_owner(channel, matrix, digest, crypto, ledger, progress)
+        return cls(channel, matrix, made, crypto, ledger, budget)
 
     async def tree(self) -> None:
         """Nothing crosses at the beginning of a tree."""
@@ -564,42 +473,6 @@ class HintFeatureSide:
         return bool((np.abs(off) <= self._layout.tolerance).all())
 
 
-async def _receive_columns(channel: Channel, key: LabelKeys, progress: Progress, place: int) -> None:
-    bins = key.layout.bins
-    for chunk in range(key.chunks):
-        width, start = min(N, bins - chunk * N), 0
-        while start < N:
-            part = await channel.recv(Columns)  # 4
-            stop = start + len(part.words)
-            if (
-                (part.chunk, part.start) != (chunk, start)
-                or not start < stop <= N
-                or part.words.shape[1] != width
-            ):
-                raise PeerError("bad_message", why="key columns have another shape than agreed")
-            key.keep(chunk, start, part.words)
-            start = stop
-            progress.at(place * N + (chunk * N + start) // key.chunks)
-    p0 = (await channel.recv(Columns)).words
-    if p0.shape != (key.chunks, N):
-        raise PeerError("bad_message", why="key columns have another shape than agreed")
-    key.seal(p0)
-
-
-async def _send_columns(
-    channel: Channel, matrix: BinMatrix, public: PublicMatrix, key: OuterKey, progress: Progress
-) -> None:
-    """Chunk by chunk, so that no more than N rows of H are ever held."""
-    for chunk in range(key.chunks):
-        first, stop = chunk * N, min(matrix.total, (chunk + 1) * N)
-        hint = await in_thread(hint_rows, public, matrix.bins, matrix.counts, first, stop)
-        for start in range(0, N, COLUMNS_AT_ONCE):
-            part = await in_thread(key.columns, hint, chunk, start, start + COLUMNS_AT_ONCE)
-            await channel.send(Columns(chunk, start, part))  # 4
-            progress.at((chunk * N + start + COLUMNS_AT_ONCE) // key.chunks)
-    await channel.send(Columns(0, 0, await in_thread(key.p0)))
-
-
 def vectors_expected(trees: int, depth: int) -> int:
     """Vectors of a whole job: the smaller siblings of every level of every tree, and one for the weights of evidence."""
     return trees * (1 << (depth - 1)) + 1
@@ -614,13 +487,9 @@ def _checks(count: int) -> int:
     return -(-count // CHECKED)
 
 
-def _width(rows: int, crypto: Crypto) -> int:
-    return sets.width(rows, crypto.gradient_bits, crypto.hessian_bits)
-
-
 def _widths(layout: sets.Layout, crypto: Crypto) -> tuple[int, int]:
     """Bits of a sum at the root and below it, where a vector holds the smaller of two siblings."""
-    return layout.payload, min(layout.payload, _width(layout.rows // 2, crypto))
+    return layout.payload, min(layout.payload, width_of(layout.rows // 2, crypto))
 
 
 def _bytes(width: int) -> int:
@@ -637,13 +506,3 @@ def _unpacked(sums: NDArray[np.uint8]) -> Words:
     whole[:, :, : sums.shape[2]] = sums
     words: Words = whole.view("<u8")[:, :, 0].astype(np.uint64)
     return words
-
-
-def _commitment(digest: bytes, nonce: bytes) -> bytes:
-    return hashlib.sha256(b"isthmus/hint/commit/v1" + digest + nonce).digest()
-
-
-def _seeds(digest: bytes, nonce: bytes, others: NDArray[np.uint8], place: int) -> tuple[bytes, bytes]:
-    """The seed of A, shared by all parties of the job, and that of one feature owner's outer layer."""
-    shared = hashlib.sha256(b"isthmus/hint/seed/v1" + digest + nonce + others.tobytes()).digest()
-    return shared, hashlib.sha256(b"isthmus/hint/outer/v1" + shared + bytes([place])).digest()
