@@ -272,6 +272,8 @@ def test_columns_that_do_not_fit_in_memory_lie_in_a_file(monkeypatch: pytest.Mon
     masks, first, second = both.keys.prepare(secrets)
     noise = sums_of(both, secrets, None)[1] - both.key.open(first[1], second[1]) - masks[1]
     assert np.abs(noise.view(np.int64)).max() < both.layout.zone
+    with pytest.raises(LocalError, match="disk_error"):
+        outer.LabelKeys(b"outer", both.layout, Path("/proc"))
 
 
 def test_sets_and_payloads_follow_from_rows_features_and_bins() -> None:

@@ -115,7 +115,7 @@ async def run_label_owner(
     if resolve(job)["crypto"]["engine"] == "lattice-hint":
         expected = vectors_expected(model.trees - model.local_trees, model.depth)
         engine = await HintLabelSide.begin(
-            lines, len(train), shapes, digest, job.crypto, FileLedger(out / BURNED), expected, progress
+            lines, len(train), shapes, digest, job.crypto, FileLedger(out / BURNED), expected, progress, out
         )
     else:
         totals = [sum(shape) for shape in shapes]

@@ -30,6 +30,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
 import numpy as np
@@ -183,12 +184,15 @@ class HintLabelSide:
         ledger: Ledger,
         expected: int,
         progress: Progress,
+        folder: Path | None = None,
     ) -> HintLabelSide:
         """Agree on seeds and receive every feature owner's columns. `shapes` holds the bins of each of its features.
 
-        So many vectors as are `expected` are made ahead.
+        So many vectors as are `expected` are made ahead. `folder` takes the columns that do not fit in memory.
         """
-        public, keys = await set_up_as_label_owner(channels, rows, shapes, digest, crypto, ledger, progress)
+        public, keys = await set_up_as_label_owner(
+            channels, rows, shapes, digest, crypto, ledger, progress, folder
+        )
         return cls(channels, public, keys, crypto, ledger, expected)
 
     async def tree(self, g: Integers, h: Integers) -> None:

@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
+from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
 import numpy as np
@@ -94,8 +95,12 @@ async def set_up_as_label_owner(
     crypto: Crypto,
     ledger: Ledger,
     progress: Progress,
+    folder: Path | None = None,
 ) -> tuple[PublicMatrix, list[LabelKeys]]:
-    """The public matrix and every feature owner's columns. Indexes go on above every one that any party has seen."""
+    """The public matrix and every feature owner's columns. Indexes go on above every one that any party has seen.
+
+    `folder` takes the columns that do not fit in memory.
+    """
     sizes = [(len(shape), sum(shape)) for shape in shapes]
     layouts = sets.choose(rows, sizes, width_of(rows, crypto))
     nonce = secrets.token_bytes(32)
@@ -114,7 +119,7 @@ async def set_up_as_label_owner(
     public = await in_thread(PublicMatrix, seeds[0][0], rows, layouts[0].set)
     keys = []
     for place, (channel, layout) in enumerate(zip(channels, layouts, strict=True)):
-        key = LabelKeys(seeds[place][1], layout)
+        key = LabelKeys(seeds[place][1], layout, folder)
         await receive_columns(channel, key, progress, place)
         keys.append(key)
     return public, keys

@@ -1,4 +1,4 @@
-"""The folder of a node: config.yaml, keys/, tls/, node.db, token, control.json, lock, jobs/.
+"""The folder of a node: config.yaml, keys/, tls/, node.db, lines.json, token, control.json, lock, jobs/.
 
 Files with secrets have mode 0600, and that is checked at every start. A missing key is an error and never a new key.
 """

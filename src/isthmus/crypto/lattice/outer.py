@@ -9,9 +9,11 @@ alpha_j and p1 are public and expanded from a seed. Bins come in chunks of N: on
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -197,20 +199,28 @@ class Drawn:
 class LabelKeys:
     """The columns of one feature owner, as the label owner keeps them, and the offline messages made with them."""
 
-    def __init__(self, seed: bytes, layout: Layout) -> None:
+    def __init__(self, seed: bytes, layout: Layout, folder: Path | None = None) -> None:
+        """`folder` is where columns go that do not fit in memory. Raises LocalError `disk_error` where they find no room."""
         if not layout.fits:
             raise LocalError("bug", why="the rows do not fit the parameter set")
         self._seed, self.layout = seed, layout
         self.chunks = -(-layout.bins // N)
-        self._columns = [self._room(min(N, layout.bins - at)) for at in range(0, layout.bins, N)]
+        self._columns = [self._room(min(N, layout.bins - at), folder) for at in range(0, layout.bins, N)]
         self._p0: list[Doubles] = []
         self._p1: list[Doubles] = []
 
-    def _room(self, bins: int) -> Words:
+    def _room(self, bins: int, folder: Path | None) -> Words:
         if self.layout.bins * N * 8 <= IN_MEMORY_BYTES:
             return np.empty((N, bins), dtype=np.uint64)
-        with tempfile.TemporaryFile() as file:
-            return np.memmap(file, dtype=np.uint64, shape=(N, bins))
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                os.posix_fallocate(
+                    file.fileno(), 0, N * bins * 8
+                )  # or a full disk would end the process later
+                return np.memmap(file, dtype=np.uint64, shape=(N, bins))
+        except OSError as error:
+            why = error.strerror or "unknown"
+            raise LocalError("disk_error", path=str(folder or tempfile.gettempdir()), why=why) from None
 
     def keep(self, chunk: int, start: int, words: Words) -> None:
         """Take over beta_j of a chunk for j from `start` on, `(count, bins of the chunk)`."""
