@@ -7,7 +7,7 @@ from isthmus.jobs.engine import Facts, Share
 from isthmus.jobs.spec import parse_job, resolve
 from tests.jobs.examples import document
 
-LARGE = Facts(300_000, (Share("data-co", 10, "registered"),))
+LARGE = Facts(4_000_000, (Share("data-co", 10, "registered"),))
 
 
 def test_an_engine_and_vectors_that_the_node_froze_are_the_same_job_and_nothing_else_is() -> None:
