@@ -14,6 +14,7 @@ from typing import Any
 from isthmus.base.clock import SystemClock
 from isthmus.base.errors import LineError
 from isthmus.crypto.seal import PartyKey
+from isthmus.service.audit import Audit
 from isthmus.service.datasets import Datasets
 from isthmus.service.jobs import Jobs
 from isthmus.service.measured import Measurements
@@ -81,7 +82,8 @@ class Party:
         self.lines: dict[tuple[str, bytes], Restarting] = {}
         self._board = board
         clock = SystemClock()
-        self.datasets = Datasets(self.store, [self.data], clock)
+        self.audit = Audit(name, self.key, self.store, clock)
+        self.datasets = Datasets(self.store, [self.data], self.audit, clock)
         self.measured = Measurements(self.folder / "lines.json", clock)
         self.jobs = Jobs(
             name,
@@ -90,6 +92,7 @@ class Party:
             self.datasets,
             self,
             self.measured,
+            self.audit,
             clock,
             lambda job: self.folder / job,
             FAKE_WORKER,

@@ -9,7 +9,9 @@ import pytest
 
 from isthmus.base.clock import SystemClock
 from isthmus.base.errors import ConfigError, DataError
+from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.spec import parse_job
+from isthmus.service.audit import Audit
 from isthmus.service.datasets import Datasets, columns_in
 from isthmus.store.memory import MemoryStore
 from tests.jobs.examples import document
@@ -23,7 +25,8 @@ def datasets(tmp_path: Path) -> Datasets:
     (tmp_path / "outside.csv").write_text("phone,x\n1,2\n2,3\n")
     (tmp_path / "data" / "way-out.csv").symlink_to(tmp_path / "outside.csv")
     (tmp_path / "database").mkdir()
-    return Datasets(MemoryStore(), [tmp_path / "data"], SystemClock())
+    store, clock = MemoryStore(), SystemClock()
+    return Datasets(store, [tmp_path / "data"], Audit("bank", PartyKey.generate(), store, clock), clock)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from isthmus.base.clock import SystemClock
 from isthmus.base.errors import ConfigError, PolicyError
 from isthmus.crypto.seal import PartyKey
+from isthmus.service.audit import Audit
 from isthmus.service.joining import Side, make_invite, read_token, words
 from isthmus.service.partners import Partners
 from isthmus.store.memory import MemoryStore
@@ -65,7 +66,10 @@ class Institution:
         self.door = Door(network)
         self.talked_to: list[str] = []
         own = Side(name, self.key.public, address, b"certificate" if address else None)
-        self.partners = Partners(self.store, own, self.key, self.door, self.clock, self.talked_to.append)
+        self.audit = Audit(name, self.key, self.store, self.clock)
+        self.partners = Partners(
+            self.store, own, self.key, self.door, self.audit, self.clock, self.talked_to.append
+        )
         if address:
             network.listening[address] = self.partners
 

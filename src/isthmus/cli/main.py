@@ -18,7 +18,7 @@ from isthmus.cli.output import Settings, common
 BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 
-COMMANDS = ("init", "serve", "doctor", "version", "partner", "dataset", "job", "try", "demo")
+COMMANDS = ("init", "serve", "doctor", "version", "partner", "dataset", "job", "audit", "try", "demo")
 
 
 class _Commands(click.Group):
@@ -57,6 +57,10 @@ class _Commands(click.Group):
                 from isthmus.cli.job import job
 
                 return job
+            case "audit":
+                from isthmus.cli.audit import audit
+
+                return audit
             case "try":
                 from isthmus.cli.try_ import try_
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypedDict
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from isthmus.base.errors import IsthmusError, LocalError, rebuild
+from isthmus.store.audit import AuditCheck, AuditLine, Head, KeptHead, line_of
 from isthmus.store.folder import NodeFolder
 from isthmus.store.records import ENDED
 
@@ -101,6 +103,14 @@ class PlanView(TypedDict):
     own_columns: list[str] | None
 
 
+class AuditHeads(TypedDict):
+    """Public keys by party, and the heads of audit logs that crossed between this node and its partners."""
+
+    party: str
+    keys: dict[str, str]
+    heads: list[dict[str, Any]]
+
+
 class Client:
     """One node, found through its folder. Close it, or use it in a `with`."""
 
@@ -189,6 +199,29 @@ class Client:
         job: JobView = self._call("POST", f"/jobs/{quote(job_id, '')}/refuse")
         return job
 
+    def audit(self, since: str | None = None) -> Iterator[AuditLine]:
+        """Every line of the audit log, oldest first, from the time `since` (ISO 8601) on."""
+        cursor: int | None = 0
+        while cursor is not None:
+            query = {"cursor": str(cursor)} | ({"since": since} if since else {})
+            page = self._call("GET", "/audit", query=query)
+            yield from map(line_of, page["lines"])
+            cursor = page["next"]
+
+    def audit_heads(self) -> AuditHeads:
+        heads: AuditHeads = self._call("GET", "/audit/heads")
+        return heads
+
+    def check_audit(self) -> AuditCheck:
+        """Recomputes the whole audit log and compares it with the heads that partners hold."""
+        told = self.audit_heads()
+        keys = {name: bytes.fromhex(key) for name, key in told["keys"].items()}
+        check = AuditCheck(told["party"], keys[told["party"]])
+        for line in self.audit():
+            check.take(line)
+        check.compare(map(_kept_head, told["heads"]), keys)
+        return check
+
     def follow(self, job_id: str, wait: Callable[[], None], on_change: Callable[[JobView], None]) -> JobView:
         """Asks again after every `wait` until the job has ended; `on_change` sees each answer that is new."""
         seen: JobView | None = None
@@ -211,6 +244,11 @@ class Client:
         if answer.is_success:
             return answer.json()
         raise problem_of(answer)
+
+
+def _kept_head(told: dict[str, Any]) -> KeptHead:
+    head = Head(told["number"], bytes.fromhex(told["digest"]), bytes.fromhex(told["signature"]))
+    return KeptHead(told["partner"], told["whose"], head, datetime.fromisoformat(told["at"]))
 
 
 def problem_of(answer: httpx.Response) -> IsthmusError:

@@ -1,4 +1,4 @@
-"""What two nodes say to each other about jobs, on the control channel of the link.
+"""What two nodes say to each other about jobs and their audit logs, on the control channel of the link.
 
     label owner                                     feature owner
       1  Proposal   job file, signature  -------->  shown to a person
@@ -6,6 +6,9 @@
       3  Start                           -------->  waits until it is free
       4                                  <--------  Started  its worker runs
       5  Ended                           <------->  Ended    a code, or nothing when it is done
+
+      6  HeadTold                        <------->  HeadTold the end of the own audit log, after 1, 2 and 5 and on connecting
+      7  HeadKept                        <------->  HeadKept the answer to 6, and on connecting: heads that are held here
 
 A node that hears of a run which it has not accepted does nothing. Start is sent to the feature owners by rising name, each
 after the Started of the one before, and the label owner takes its own turn in that order too: two jobs that share parties
@@ -64,13 +67,33 @@ class Ended(Message):
     code: Annotated[str, Text(64)]
 
 
-ControlMessage = Proposal | Reply | Start | Started | Ended
+@dataclass(frozen=True)
+class HeadTold(Message):
+    """How many lines the sender's audit log has, the digest of the last one, and the sender's signature. To be kept."""
+
+    KIND: ClassVar[int] = 0x0806
+    number: Annotated[int, Number("Q")]
+    digest: Annotated[bytes, Raw(32)]
+    signature: Annotated[bytes, Raw(64)]
+
+
+@dataclass(frozen=True)
+class HeadKept(Message):
+    """A head of the receiver's audit log, which the sender holds; the signature is the receiver's own."""
+
+    KIND: ClassVar[int] = 0x0807
+    number: Annotated[int, Number("Q")]
+    digest: Annotated[bytes, Raw(32)]
+    signature: Annotated[bytes, Raw(64)]
+
+
+ControlMessage = Proposal | Reply | Start | Started | Ended | HeadTold | HeadKept
 
 
 def decode_control(body: bytes) -> ControlMessage:
     """Raises PeerError for anything that is not one of the messages above."""
     kind = kind_of(body)
-    for message in (Proposal, Reply, Start, Started, Ended):
+    for message in (Proposal, Reply, Start, Started, Ended, HeadTold, HeadKept):
         if kind == message.KIND:
             return message.decode(body)
     raise PeerError("bad_message", why=f"kind {kind:#06x} is not about jobs")

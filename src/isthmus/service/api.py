@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import asdict
+from datetime import UTC
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,7 +21,7 @@ from isthmus.jobs.spec import JobFile, parse_job
 from isthmus.service.datasets import columns_in
 from isthmus.service.doctor import examine_node, examine_partner
 from isthmus.service.node import Node
-from isthmus.service.views import dataset_view, job_view, partner_view, plan_view, problem
+from isthmus.service.views import dataset_view, job_view, kept_head_view, partner_view, plan_view, problem
 from isthmus.store.records import StoredJob
 from isthmus.table import IdForm
 
@@ -85,6 +86,7 @@ def make_app(node: Node, token: str) -> FastAPI:
     _partner_routes(api, node)
     _dataset_routes(api, node)
     _job_routes(api, node)
+    _audit_routes(api, node)
     app.include_router(api)
     app.add_middleware(_BodyLimit)
     _error_handlers(app, node)
@@ -212,6 +214,29 @@ def _job_routes(api: APIRouter, node: Node) -> None:
     @api.post("/jobs/{job_id}/refuse")
     async def refuse(request: Request, job_id: str) -> dict[str, Any]:
         return view(jobs.refuse(job_id), request)
+
+
+def _audit_routes(api: APIRouter, node: Node) -> None:
+    @api.get("/audit")
+    async def lines(
+        cursor: Annotated[int, Query(ge=0, lt=2**53)] = 0,
+        limit: Annotated[int, Query(ge=1, le=500)] = 500,
+        since: AwareDatetime | None = None,
+    ) -> dict[str, Any]:
+        found = node.store.audit(cursor, limit, since and since.astimezone(UTC))
+        return {
+            "lines": [asdict(line) for line in found],
+            "next": found[-1].number if len(found) == limit else None,
+        }
+
+    @api.get("/audit/heads")
+    async def heads() -> dict[str, Any]:
+        keys = {node.config.party: node.public_key} | {p.name: p.public_key for p in node.store.partners()}
+        return {
+            "party": node.config.party,
+            "keys": {name: key.hex() for name, key in keys.items()},
+            "heads": [kept_head_view(kept) for kept in node.store.heads()],
+        }
 
 
 def _language(request: Request) -> str:

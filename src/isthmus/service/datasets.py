@@ -12,6 +12,8 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigError, DataError
 from isthmus.base.workers import in_thread
 from isthmus.jobs.spec import JobFile
+from isthmus.service.audit import Audit
+from isthmus.store.audit import AuditKind
 from isthmus.store.records import Store, StoredDataset
 from isthmus.table import IdForm, ReadOptions, file_digest, profile, read_table
 
@@ -21,8 +23,9 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 class Datasets:
     """The datasets of one node. Only files in the folders that its operator allowed are ever opened."""
 
-    def __init__(self, store: Store, allowed: list[Path], clock: Clock) -> None:
+    def __init__(self, store: Store, allowed: list[Path], audit: Audit, clock: Clock) -> None:
         self._store = store
+        self._audit = audit
         self._allowed = allowed
         self._clock = clock
 
@@ -60,7 +63,8 @@ class Datasets:
             options = replace(options, missing=missing)
         sha256, seen = await in_thread(_look, file, options)
         kept = {**reading, "missing": list(missing), "key": key, "as": form, "label": label}
-        return self._store.add_dataset(name, str(file), sha256, kept, seen, self._clock.now())
+        note = self._audit.note(AuditKind.DATASET_ADDED, name, by=self._audit.person, digest=sha256)
+        return self._store.add_dataset(name, str(file), sha256, kept, seen, self._clock.now(), [note])
 
     def all(self) -> list[StoredDataset]:
         return self._store.datasets()

@@ -11,6 +11,7 @@ import base64
 import logging
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,15 +31,26 @@ from isthmus.base.progress import Step
 from isthmus.base.workers import in_thread
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest, sign, verify_consent
-from isthmus.jobs.control import Ended, Proposal, Reply, Start, Started, decode_control
+from isthmus.jobs.control import (
+    Ended,
+    HeadKept,
+    HeadTold,
+    Proposal,
+    Reply,
+    Start,
+    Started,
+    decode_control,
+)
 from isthmus.jobs.document import read_document
 from isthmus.jobs.instruction import Instruction
 from isthmus.jobs.plan import Plan, make_plan
 from isthmus.jobs.spec import JobFile, job_digest, parse_job, resolve
+from isthmus.service.audit import Audit, broken_rule
 from isthmus.service.datasets import Datasets, known_columns
 from isthmus.service.facts import facts_of, line_notes
 from isthmus.service.measured import Measurements
 from isthmus.service.running import run_worker
+from isthmus.store.audit import AuditKind, Note, known_code
 from isthmus.store.records import Answer, JobState, Store, StoredDataset, StoredJob
 from isthmus.table import file_digest
 from isthmus.wire.channel import Line
@@ -78,6 +90,7 @@ class Jobs:
         datasets: Datasets,
         lines: Lines,
         measured: Measurements,
+        audit: Audit,
         clock: Clock,
         folder_of: Callable[[str], Path],
         command: Sequence[str],
@@ -88,6 +101,7 @@ class Jobs:
         self._datasets = datasets
         self._lines = lines
         self._measured = measured
+        self._audit = audit
         self._clock = clock
         self._folder_of = folder_of
         self._command = command
@@ -180,34 +194,59 @@ class Jobs:
         signature = sign(plan.digest, number, self._own, self._key)
         answers = [Answer(self._own, "accepted", signature)]
         answers += [Answer(name, "asked") for name in job.parties.feature_owners]
-        if not self._store.add_job(stored, answers):
+        person = self._audit.person
+        notes = [
+            self._note(AuditKind.JOB_PROPOSED, stored, person),
+            self._note(AuditKind.CONSENT_SIGNED, stored, person),
+        ]
+        if not self._store.add_job(stored, answers, notes):
             raise ConfigError("already_there", what=f"job {stored.id}")
         for name in job.parties.feature_owners:
             self._send(name, Proposal(number, stored.document, signature))
+            self._tell_head(name)
         return stored
 
     async def accept(self, job_id: str) -> StoredJob:
         """Signs the hash, after checking the proposer's signature once more and the own dataset."""
         stored = self._proposed_to_us(job_id)
         job = _parse(stored)
-        self._check_day(job)
+        try:
+            self._check_day(job)
+        except PolicyError as error:
+            self._audit.write(
+                AuditKind.RULE_BROKEN,
+                stored.id,
+                digest=stored.digest.hex(),
+                code=error.code,
+                by=self._audit.person,
+            )
+            raise
         theirs = next(a for a in self._store.answers(stored.id) if a.party == stored.label_owner)
         self._verify(stored, stored.label_owner, theirs.signature or b"")
         await self.check_own(job)
         signature = sign(stored.digest, stored.number, self._own, self._key)
-        if not self._store.move_job(stored.id, {"proposed"}, "accepted", self._clock.now()):
+        person = self._audit.person
+        notes = [
+            self._note(AuditKind.JOB_ACCEPTED, stored, person),
+            self._note(AuditKind.CONSENT_SIGNED, stored, person),
+        ]
+        if not self._store.move_job(stored.id, {"proposed"}, "accepted", self._clock.now(), notes=notes):
             raise self._conflict(stored.id, "proposed")
         self._store.put_answer(stored.id, Answer(self._own, "accepted", signature))
         self._send(stored.label_owner, Reply(_run_of(stored), True, signature, ""))
+        self._tell_head(stored.label_owner)
         return self.find(stored.id)
 
     def refuse(self, job_id: str) -> StoredJob:
         stored = self._proposed_to_us(job_id)
         error = _document(PolicyError("refused", party=self._own))
-        if not self._store.move_job(stored.id, {"proposed"}, "refused", self._clock.now(), error=error):
+        notes = [self._note(AuditKind.JOB_REFUSED, stored, self._audit.person, "refused")]
+        now = self._clock.now()
+        if not self._store.move_job(stored.id, {"proposed"}, "refused", now, error=error, notes=notes):
             raise self._conflict(stored.id, "proposed")
         self._store.put_answer(stored.id, Answer(self._own, "refused", code="refused"))
         self._send(stored.label_owner, Reply(_run_of(stored), False, b"", "refused"))
+        self._tell_head(stored.label_owner)
         return self.find(stored.id)
 
     def find(self, job_id: str) -> StoredJob:
@@ -268,12 +307,22 @@ class Jobs:
             raise ConfigError("not_confirmed", partner=party)
         verify_consent(job.digest, job.number, party, partner.public_key, signature)
 
+    def _note(self, kind: AuditKind, job: StoredJob, by: str = "", code: str = "") -> Note:
+        return self._audit.note(kind, job.id, by=by, digest=job.digest.hex(), code=code)
+
     # --- talk between nodes ---
 
     def _send(self, partner: str, message: Message) -> None:
         outbox = self._outboxes.get(partner)
         if outbox is not None:
             outbox.put_nowait(message)
+
+    def _tell_head(self, partner: str) -> None:
+        """The end of the own audit log, to be kept there; also to others whom it has outgrown by far."""
+        for name in {partner, *filter(self._audit.due, self._outboxes)} & set(self._outboxes):
+            head = self._audit.head(name)
+            if head is not None:
+                self._send(name, head)
 
     async def _send_all(self, line: Line, outbox: asyncio.Queue[Message]) -> None:
         while True:
@@ -294,6 +343,9 @@ class Jobs:
                 self._partner_restarted(partner, error)
             except IsthmusError as error:
                 _log.warning("%s on the control channel of %s: dropped", error.code, partner)
+                if broken_rule(error):
+                    with suppress(LocalError):  # a full disk must not end the conversation
+                        self._audit.write_once(AuditKind.RULE_BROKEN, "control", partner, error.code)
 
     async def _take(self, partner: str, body: bytes) -> None:
         match decode_control(body):
@@ -313,6 +365,12 @@ class Jobs:
                     waiting.set_result(None)
             case Ended(run, code):
                 self._on_ended(partner, run, code)
+            case HeadTold() as told:
+                known = self._store.partner(partner)
+                for kept in self._audit.on_told(partner, known.public_key if known else b"", told):
+                    self._send(partner, kept)
+            case HeadKept() as kept:
+                self._audit.on_kept(partner, kept)
 
     def _on_proposal(self, partner: str, proposal: Proposal) -> None:
         try:
@@ -348,7 +406,8 @@ class Jobs:
                 return
             answers = [Answer(partner, "accepted", proposal.signature)]
             answers += [Answer(name, "asked") for name in job.parties.feature_owners]
-            self._store.add_job(stored, answers)
+            self._store.add_job(stored, answers, [self._note(AuditKind.JOB_PROPOSED, stored, partner)])
+            self._tell_head(partner)
         else:
             self._reply_again(known)
 
@@ -360,15 +419,21 @@ class Jobs:
         if partner not in answers or answers[partner].state != "asked":
             return
         if not reply.accepted:
-            self._store.put_answer(job.id, Answer(partner, "refused", code=reply.code or "refused"))
+            code = reply.code or "refused"
+            self._store.put_answer(job.id, Answer(partner, "refused", code=code))
             error = PolicyError("refused", party=partner)
-            self._store.move_job(job.id, {"proposed"}, "refused", self._clock.now(), error=_document(error))
+            notes = [self._note(AuditKind.JOB_REFUSED, job, partner, known_code(code))]
+            now = self._clock.now()
+            self._store.move_job(job.id, {"proposed"}, "refused", now, error=_document(error), notes=notes)
+            self._tell_head(partner)
             for other in answers:
                 if other not in (self._own, partner):
                     self._send(other, Ended(reply.run, "refused"))
             return
         self._verify(job, partner, reply.signature)
-        self._store.put_answer(job.id, Answer(partner, "accepted", reply.signature))
+        answer = Answer(partner, "accepted", reply.signature)
+        self._store.put_answer(job.id, answer, [self._note(AuditKind.JOB_ACCEPTED, job, partner)])
+        self._tell_head(partner)
         answers[partner] = Answer(partner, "accepted", reply.signature)
         if all(a.state == "accepted" for a in answers.values()):
             self._store.move_job(job.id, {"proposed"}, "accepted", self._clock.now())
@@ -378,7 +443,7 @@ class Jobs:
         job = self._by_run(run_digest, partner)
         if job is None:
             return
-        self._note(job, partner, code)
+        self._mark(job, partner, code)
         error = PeerError("partner_failed", code=code or "closed", partner=partner)
         waiting = self._waiting(job, partner)
         run = self._runs.get(job.id)
@@ -390,7 +455,13 @@ class Jobs:
         elif job.role == "feature_owner":
             to: JobState = "refused" if code == "refused" else "failed"
             since: set[JobState] = {"proposed", "accepted", "queued"}
-            self._store.move_job(job.id, since, to, self._clock.now(), error=_document(error))
+            kind = AuditKind.JOB_REFUSED if to == "refused" else AuditKind.JOB_FAILED
+            notes = (
+                [self._note(kind, job, partner, known_code(code))]
+                if code
+                else [self._note(kind, job, partner)]
+            )
+            self._store.move_job(job.id, since, to, self._clock.now(), error=_document(error), notes=notes)
 
     def _partner_restarted(self, partner: str, error: LineError) -> None:
         for job in self._store.jobs_in({"queued"}):
@@ -400,7 +471,10 @@ class Jobs:
         self._say_again(partner)
 
     def _say_again(self, partner: str) -> None:
-        """Proposals without an answer, answers that may have been lost, endings of the jobs that had begun."""
+        """Heads of both logs, proposals without an answer, answers that may have been lost, endings of jobs."""
+        for kept in self._audit.held(partner):
+            self._send(partner, kept)
+        self._tell_head(partner)
         for job in self._store.jobs_in({"proposed", "accepted"}):
             answers = {a.party: a for a in self._store.answers(job.id)}
             if job.role == "label_owner" and partner in answers and answers[partner].state == "asked":
@@ -479,10 +553,11 @@ class Jobs:
     async def _work(self, stored: StoredJob, partners: Sequence[str]) -> None:
         job = _parse(stored)
         dataset = await self.check_own(job)
-        if not self._store.move_job(stored.id, {"queued"}, "running", self._clock.now()):
+        started = [self._note(AuditKind.JOB_STARTED, stored)]
+        if not self._store.move_job(stored.id, {"queued"}, "running", self._clock.now(), notes=started):
             return
         for party in job.parties.all:
-            self._note(stored, party, None)
+            self._mark(stored, party, None)
         folder = self._folder_of(stored.id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "job.json").write_bytes(stored.document)
@@ -519,12 +594,14 @@ class Jobs:
             "peak_bytes": done["peak_bytes"],
             "wall_s": self._clock.monotonic_s() - began_s,
         }
-        self._store.move_job(stored.id, {"running"}, "done", self._clock.now(), result=result)
-        self._note(stored, self._own, "")
+        ended = [self._note(AuditKind.JOB_DONE, stored)]
+        self._store.move_job(stored.id, {"running"}, "done", self._clock.now(), result=result, notes=ended)
+        self._mark(stored, self._own, "")
         for name in partners:
             self._send(name, Ended(_run_of(stored), ""))
+            self._tell_head(name)
 
-    def _note(self, job: StoredJob, party: str, code: str | None) -> None:
+    def _mark(self, job: StoredJob, party: str, code: str | None) -> None:
         """Where a party stands: running (None), done (empty) or failed with a code; its consent is kept."""
         known = next((a for a in self._store.answers(job.id) if a.party == party), None)
         if known is None or known.state in ("done", "failed", "refused"):
@@ -537,13 +614,21 @@ class Jobs:
             self._store.put_answer(job.id, replace(known, state="failed", code=code))
 
     def _fail(self, job: StoredJob, error: IsthmusError, since: set[JobState]) -> None:
-        if not self._store.move_job(job.id, since, "failed", self._clock.now(), error=_document(error)):
+        notes = [self._note(AuditKind.JOB_FAILED, job, "", error.code)]
+        if broken_rule(error):
+            # Whose name the error carries; who broke a rule that needs no one culprit is not said.
+            named = error.fields.get("partner", "")
+            by = named if named in _parse(job).parties.all else ""
+            notes.insert(0, self._note(AuditKind.RULE_BROKEN, job, by, error.code))
+        now = self._clock.now()
+        if not self._store.move_job(job.id, since, "failed", now, error=_document(error), notes=notes):
             return
-        self._note(job, self._own, error.code)
+        self._mark(job, self._own, error.code)
         parties = _parse(job).parties
         others = parties.feature_owners if job.role == "label_owner" else (job.label_owner,)
         for name in others:
             self._send(name, Ended(_run_of(job), error.code))
+            self._tell_head(name)
 
     def _spawn(self, work: Coroutine[Any, Any, None], job: StoredJob | None = None) -> None:
         if self._closing:

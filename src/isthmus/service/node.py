@@ -8,11 +8,13 @@ from pathlib import Path
 
 from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import LocalError
+from isthmus.service.audit import Audit
 from isthmus.service.datasets import Datasets
 from isthmus.service.jobs import Jobs
 from isthmus.service.joining import Side
 from isthmus.service.measured import Measurements
 from isthmus.service.partners import Partners
+from isthmus.store.audit import AuditKind
 from isthmus.store.folder import NodeFolder
 from isthmus.store.sql import SqlStore
 from isthmus.wire.link import Link, certificate_der, server_context
@@ -36,7 +38,8 @@ class Node:
         own = Side(self.config.party, key.public, self.config.address if direct else None, certificate)
         self.store = SqlStore(folder.database)
         self.link = Link(key, self.config.party, clock, join=self._join)
-        self.datasets = Datasets(self.store, [Path(data) for data in self.config.data], clock)
+        self.audit = Audit(self.config.party, key, self.store, clock)
+        self.datasets = Datasets(self.store, [Path(data) for data in self.config.data], self.audit, clock)
         self.measured = Measurements(folder.home / "lines.json", clock)
         self.jobs = Jobs(
             self.config.party,
@@ -45,11 +48,13 @@ class Node:
             self.datasets,
             self.link,
             self.measured,
+            self.audit,
             clock,
             folder.job,
             worker,
         )
-        self.partners = Partners(self.store, own, key, self.link, clock, self.jobs.talk_to)
+        self.partners = Partners(self.store, own, key, self.link, self.audit, clock, self.jobs.talk_to)
+        self.public_key = key.public
         self.link_port: int | None = None
 
     async def start(self) -> None:
@@ -61,6 +66,7 @@ class Node:
             except (OSError, OverflowError) as error:
                 why = getattr(error, "strerror", None) or "it cannot be opened"
                 raise LocalError("port_taken", port=self.config.listen, why=why) from None
+        self.audit.write(AuditKind.NODE_STARTED)
         self.partners.begin()
         self.jobs.begin()
         await self.link.start()

@@ -10,6 +10,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigError, PolicyError
 from isthmus.base.workers import in_thread
 from isthmus.crypto.seal import PartyKey
+from isthmus.service.audit import Audit
 from isthmus.service.joining import (
     TOKEN_MAX_BYTES,
     Invite,
@@ -22,6 +23,7 @@ from isthmus.service.joining import (
     transcript,
     words,
 )
+from isthmus.store.audit import AuditKind
 from isthmus.store.records import Store, StoredPartner
 from isthmus.wire.link import Partner
 
@@ -43,6 +45,7 @@ class Partners:
         own: Side,
         key: PartyKey,
         link: Known,
+        audit: Audit,
         clock: Clock,
         on_confirmed: Callable[[str], None],
     ) -> None:
@@ -50,6 +53,7 @@ class Partners:
         self._own = own
         self._key = key
         self._link = link
+        self._audit = audit
         self._clock = clock
         self._on_confirmed = on_confirmed
 
@@ -62,7 +66,8 @@ class Partners:
     def invite(self) -> str:
         """One line to hand to the other side."""
         line, kept = make_invite(self._own, self._key, self._clock.now())
-        self._store.put_invitation(kept)
+        note = self._audit.note(AuditKind.PARTNER_INVITED, kept.id, by=self._audit.person)
+        self._store.put_invitation(kept, [note])
         return line
 
     async def accept(self, line: str) -> tuple[StoredPartner, str | None]:
@@ -70,7 +75,7 @@ class Partners:
         token = read_token(line)
         self._check_name(token.side)
         if isinstance(token, JoinReply):
-            return await self._take_reply(token), None
+            return await self._take_reply(token, self._audit.person), None
         return await self._take_invite(token)
 
     async def join(self, body: bytes, caller: str) -> bytes:
@@ -82,7 +87,7 @@ class Partners:
         if not isinstance(token, JoinReply):
             raise ConfigError("bad_invitation", why="it is not a reply")
         self._check_name(token.side)
-        await self._take_reply(token)
+        await self._take_reply(token, token.side.party)
         return b""
 
     def confirm(self, name: str, given: list[str]) -> StoredPartner:
@@ -91,9 +96,11 @@ class Partners:
         if partner is None:
             raise ConfigError("not_found", what=f"partner {name[:64]}", list_command="isthmus partner ls")
         if tuple(word.lower() for word in given) != partner.words:
+            self._audit.write(AuditKind.PARTNER_REFUSED, name, by=self._audit.person, code="words_differ")
             raise PolicyError("words_differ", partner=name)
         confirmed = replace(partner, confirmed=True)
-        self._store.put_partner(confirmed)
+        note = self._audit.note(AuditKind.PARTNER_CONFIRMED, name, by=self._audit.person)
+        self._store.put_partner(confirmed, [note])
         self._know(confirmed)
         return confirmed
 
@@ -104,21 +111,28 @@ class Partners:
             raise ConfigError("no_listener", partner=invite.side.party)
         reply = make_reply(invite, self._own, self._key)
         partner = await self._joined(invite.side, invite.id, invite.secret, reply)
+        note = self._audit.note(AuditKind.PARTNER_JOINED, partner.name, by=self._audit.person)
         if invite.side.address is None:
-            self._store.put_partner(partner)
+            self._store.put_partner(partner, [note])
             return partner, reply
         await self._link.post_join(invite.side.address, invite.side.certificate_der, reply.encode())
-        self._store.put_partner(partner)
+        self._store.put_partner(partner, [note])
         return partner, None
 
-    async def _take_reply(self, reply: JoinReply) -> StoredPartner:
+    async def _take_reply(self, reply: JoinReply, by: str) -> StoredPartner:
         invitation = self._store.invitation(reply.invitation_id)
-        check_reply(reply, invitation, self._clock.now())
+        try:
+            check_reply(reply, invitation, self._clock.now())
+        except ConfigError as error:
+            if invitation is not None:  # who does not even know an invitation of ours writes nothing here
+                self._audit.write_once(AuditKind.PARTNER_REFUSED, invitation.id, by, error.code)
+            raise
         assert invitation is not None
         # Where this side listens, the other one dials: it needs no address here.
         side = replace(reply.side, address=None) if self._own.address else reply.side
         partner = await self._joined(side, invitation.id, invitation.secret, reply.line)
-        if not self._store.spend_invitation(invitation.id, partner):
+        note = self._audit.note(AuditKind.PARTNER_JOINED, partner.name, by=by)
+        if not self._store.spend_invitation(invitation.id, partner, [note]):
             raise ConfigError("bad_invitation", why="it was used before")
         return partner
 

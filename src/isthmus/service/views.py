@@ -9,6 +9,7 @@ from typing import Any
 from isthmus.base.errors import IsthmusError, rebuild
 from isthmus.base.progress import Step
 from isthmus.jobs.plan import Plan
+from isthmus.store.audit import KeptHead
 from isthmus.store.records import Answer, StoredDataset, StoredJob, StoredPartner
 from isthmus.wire.link import LinkState
 
@@ -125,4 +126,16 @@ def _engine_view(plan: Plan, language: str) -> dict[str, Any]:
         "reason": plan.reason.of(language),
         "costs": [asdict(cost) for cost in plan.choice.costs],
         "notes": [note.of(language) for note in plan.notes],
+    }
+
+
+def kept_head_view(kept: KeptHead) -> dict[str, Any]:
+    """A head of an audit log, and who holds it."""
+    return {
+        "partner": kept.partner,
+        "whose": kept.whose,
+        "number": kept.head.number,
+        "digest": kept.head.digest.hex(),
+        "signature": kept.head.signature.hex(),
+        "at": kept.at.isoformat(),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from isthmus.store.audit import AuditLine, KeptHead, Note
 from isthmus.store.records import (
+    HEADS_MAX,
     Answer,
     Event,
     Invitation,
@@ -28,9 +30,12 @@ class MemoryStore:
         self._jobs: dict[str, StoredJob] = {}
         self._answers: dict[str, dict[str, Answer]] = {}
         self._events: list[Event] = []
+        self._lines: list[AuditLine] = []
+        self._heads: dict[tuple[str, str, int, bytes], KeptHead] = {}
 
-    def put_partner(self, partner: StoredPartner) -> None:
+    def put_partner(self, partner: StoredPartner, notes: Sequence[Note] = ()) -> None:
         self._partners[partner.name] = partner
+        self.add_lines(notes)
 
     def partner(self, name: str) -> StoredPartner | None:
         return self._partners.get(name)
@@ -38,16 +43,19 @@ class MemoryStore:
     def partners(self) -> list[StoredPartner]:
         return [self._partners[name] for name in sorted(self._partners)]
 
-    def put_invitation(self, invitation: Invitation) -> None:
+    def put_invitation(self, invitation: Invitation, notes: Sequence[Note] = ()) -> None:
         self._invitations[invitation.id] = invitation
+        self.add_lines(notes)
 
     def invitation(self, invitation_id: str) -> Invitation | None:
         return self._invitations.get(invitation_id)
 
-    def spend_invitation(self, invitation_id: str, partner: StoredPartner) -> bool:
+    def spend_invitation(
+        self, invitation_id: str, partner: StoredPartner, notes: Sequence[Note] = ()
+    ) -> bool:
         if self._invitations.pop(invitation_id, None) is None:
             return False
-        self.put_partner(partner)
+        self.put_partner(partner, notes)
         return True
 
     def add_dataset(
@@ -58,10 +66,12 @@ class MemoryStore:
         options: dict[str, Any],
         profile: dict[str, Any],
         at: datetime,
+        notes: Sequence[Note] = (),
     ) -> StoredDataset:
         version = 1 + max((v for n, v in self._datasets if n == name), default=0)
         dataset = StoredDataset(name, version, path, sha256, options, profile, at)
         self._datasets[name, version] = dataset
+        self.add_lines(notes)
         return dataset
 
     def dataset(self, name: str, version: int) -> StoredDataset | None:
@@ -70,13 +80,14 @@ class MemoryStore:
     def datasets(self) -> list[StoredDataset]:
         return [self._datasets[key] for key in sorted(self._datasets)]
 
-    def add_job(self, job: StoredJob, answers: Collection[Answer]) -> bool:
+    def add_job(self, job: StoredJob, answers: Collection[Answer], notes: Sequence[Note] = ()) -> bool:
         taken = any((j.digest, j.number) == (job.digest, job.number) for j in self._jobs.values())
         if taken or job.id in self._jobs:
             return False
         self._jobs[job.id] = job
         self._answers[job.id] = {a.party: a for a in answers}
         self.add_event(job.id, job.created_at, "job.state", "", {"state": job.state})
+        self.add_lines(notes)
         return True
 
     def job(self, job_id: str) -> StoredJob | None:
@@ -100,16 +111,19 @@ class MemoryStore:
         *,
         error: dict[str, Any] | None = None,
         result: dict[str, Any] | None = None,
+        notes: Sequence[Note] = (),
     ) -> bool:
         job = self._jobs.get(job_id)
         if job is None or job.state not in since:
             return False
         self._jobs[job_id] = replace(job, state=to, changed_at=at, error=error, result=result)
         self.add_event(job_id, at, "job.state", "", {"state": to})
+        self.add_lines(notes)
         return True
 
-    def put_answer(self, job_id: str, answer: Answer) -> None:
+    def put_answer(self, job_id: str, answer: Answer, notes: Sequence[Note] = ()) -> None:
         self._answers[job_id][answer.party] = answer
+        self.add_lines(notes)
 
     def answers(self, job_id: str) -> list[Answer]:
         found = self._answers.get(job_id, {})
@@ -122,6 +136,31 @@ class MemoryStore:
 
     def events(self, job_id: str, after: int = 0, limit: int = 500) -> list[Event]:
         return [e for e in self._events if e.job == job_id and e.id > after][:limit]
+
+    def add_lines(self, notes: Sequence[Note]) -> None:
+        for note in notes:
+            self._lines.append(note.after(self.last_line()))
+
+    def audit(self, after: int = 0, limit: int = 500, since: datetime | None = None) -> list[AuditLine]:
+        first = since.isoformat() if since else ""
+        return [line for line in self._lines if line.number > after and line.at >= first][:limit]
+
+    def last_line(self) -> AuditLine | None:
+        return self._lines[-1] if self._lines else None
+
+    def put_head(self, kept: KeptHead, notes: Sequence[Note] = ()) -> bool:
+        key = (kept.partner, kept.whose, kept.head.number, kept.head.digest)
+        if key in self._heads:
+            return False
+        self._heads[key] = kept
+        same = sorted(found for found in self._heads if found[:2] == key[:2])
+        for found in same[:-HEADS_MAX]:
+            del self._heads[found]
+        self.add_lines(notes)
+        return True
+
+    def heads(self) -> list[KeptHead]:
+        return list(self._heads.values())
 
     def close(self) -> None:
         pass

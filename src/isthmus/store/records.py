@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
+
+from isthmus.store.audit import AuditLine, KeptHead, Note
 
 JobState = Literal[
     "draft", "proposed", "accepted", "queued", "running", "done", "failed", "refused", "stopped"
 ]
 ENDED: frozenset[JobState] = frozenset({"done", "failed", "refused", "stopped"})
+HEADS_MAX = 1000
+"""Heads kept of each log at each partner."""
+
 Role = Literal["label_owner", "feature_owner"]
 
 
@@ -95,20 +100,25 @@ class Event:
 
 
 class Store(Protocol):
-    """Every write is durable when the call returns; a call that fails leaves everything as it was."""
+    """Every write is durable when the call returns; a call that fails leaves everything as it was.
 
-    def put_partner(self, partner: StoredPartner) -> None:
+    `notes` become lines of the audit log in the same transaction, in their order; a call that does nothing writes none.
+    """
+
+    def put_partner(self, partner: StoredPartner, notes: Sequence[Note] = ()) -> None:
         """Adds the partner or replaces the one of that name."""
 
     def partner(self, name: str) -> StoredPartner | None: ...
 
     def partners(self) -> list[StoredPartner]: ...
 
-    def put_invitation(self, invitation: Invitation) -> None: ...
+    def put_invitation(self, invitation: Invitation, notes: Sequence[Note] = ()) -> None: ...
 
     def invitation(self, invitation_id: str) -> Invitation | None: ...
 
-    def spend_invitation(self, invitation_id: str, partner: StoredPartner) -> bool:
+    def spend_invitation(
+        self, invitation_id: str, partner: StoredPartner, notes: Sequence[Note] = ()
+    ) -> bool:
         """Removes the invitation and puts the partner, together. False, and nothing done, if it is not there."""
 
     def add_dataset(
@@ -119,6 +129,7 @@ class Store(Protocol):
         options: dict[str, Any],
         profile: dict[str, Any],
         at: datetime,
+        notes: Sequence[Note] = (),
     ) -> StoredDataset:
         """Adds the next version of `name`, from 1."""
 
@@ -127,7 +138,7 @@ class Store(Protocol):
     def datasets(self) -> list[StoredDataset]:
         """By name and version."""
 
-    def add_job(self, job: StoredJob, answers: Collection[Answer]) -> bool:
+    def add_job(self, job: StoredJob, answers: Collection[Answer], notes: Sequence[Note] = ()) -> bool:
         """False, and nothing done, if the id is taken or that run of the digest exists."""
 
     def job(self, job_id: str) -> StoredJob | None: ...
@@ -150,10 +161,11 @@ class Store(Protocol):
         *,
         error: dict[str, Any] | None = None,
         result: dict[str, Any] | None = None,
+        notes: Sequence[Note] = (),
     ) -> bool:
         """Moves the job on and notes the event `job.state`. False, and nothing done, unless its state is in `since`."""
 
-    def put_answer(self, job_id: str, answer: Answer) -> None: ...
+    def put_answer(self, job_id: str, answer: Answer, notes: Sequence[Note] = ()) -> None: ...
 
     def answers(self, job_id: str) -> list[Answer]:
         """By party."""
@@ -161,5 +173,19 @@ class Store(Protocol):
     def add_event(self, job_id: str, at: datetime, kind: str, party: str, data: dict[str, Any]) -> Event: ...
 
     def events(self, job_id: str, after: int = 0, limit: int = 500) -> list[Event]: ...
+
+    def add_lines(self, notes: Sequence[Note]) -> None:
+        """Writes what goes with no other change."""
+
+    def audit(self, after: int = 0, limit: int = 500, since: datetime | None = None) -> list[AuditLine]:
+        """Lines with higher numbers than `after`, oldest first; none before `since`."""
+
+    def last_line(self) -> AuditLine | None: ...
+
+    def put_head(self, kept: KeptHead, notes: Sequence[Note] = ()) -> bool:
+        """False, and nothing done, if this head is there. At most HEADS_MAX of one log: the lowest give way."""
+
+    def heads(self) -> list[KeptHead]:
+        """In the order in which they came."""
 
     def close(self) -> None: ...

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from isthmus.base.errors import LocalError
+from isthmus.store.audit import AuditLine, Head, KeptHead, Note
 from isthmus.store.records import (
+    HEADS_MAX,
     Answer,
     Event,
     Invitation,
@@ -21,8 +23,8 @@ from isthmus.store.records import (
     StoredPartner,
 )
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
+_SCHEMA_VERSION = 2
+_SCHEMA_1 = """
 CREATE TABLE partner (
   name TEXT PRIMARY KEY, public_key BLOB NOT NULL, address TEXT, certificate_der BLOB, words TEXT NOT NULL,
   confirmed INTEGER NOT NULL, joined_at TEXT NOT NULL
@@ -48,6 +50,21 @@ CREATE TABLE event (
 ) STRICT;
 CREATE INDEX event_of_job ON event (job, id);
 """
+_SCHEMA_2 = """
+CREATE TABLE audit (
+  number INTEGER PRIMARY KEY, party TEXT NOT NULL, at TEXT NOT NULL, actor TEXT NOT NULL, kind TEXT NOT NULL,
+  object TEXT NOT NULL, digest TEXT NOT NULL, code TEXT NOT NULL, before TEXT NOT NULL, signature TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
+CREATE TRIGGER audit_remains BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
+CREATE TABLE head (
+  partner TEXT NOT NULL, whose TEXT NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL, signature BLOB NOT NULL,
+  at TEXT NOT NULL, PRIMARY KEY (partner, whose, number, digest)
+) STRICT;
+"""
+_LINE = ("party", "number", "at", "actor", "kind", "object", "digest", "code", "before", "signature")
+# As bytes, so that a line whose text is damaged can still be read and named.
+_LINE_BYTES = ", ".join(name if name == "number" else f"CAST({name} AS BLOB)" for name in _LINE)
 _JOB = "id, digest, number, document, name, role, label_owner, state, test_ids_path, created_at, changed_at, error, result"
 
 
@@ -64,19 +81,21 @@ class SqlStore:
             self._db.execute("PRAGMA trusted_schema = OFF")
             with self._write():
                 (version,) = self._db.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    for statement in _SCHEMA.split(";\n"):
-                        self._db.execute(statement)
+                if version in (0, 1):
+                    for schema in (_SCHEMA_1, _SCHEMA_2)[version:]:
+                        for statement in schema.split(";\n"):
+                            self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             (check,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.DatabaseError:
             raise LocalError("database_damaged", path=str(path)) from None
-        if check != "ok" or version not in (0, _SCHEMA_VERSION):
+        if check != "ok" or version not in range(_SCHEMA_VERSION + 1):
             raise LocalError("database_damaged", path=str(path))
 
-    def put_partner(self, partner: StoredPartner) -> None:
+    def put_partner(self, partner: StoredPartner, notes: Sequence[Note] = ()) -> None:
         with self._write():
             self._put_partner(partner)
+            self._add_lines(notes)
 
     def _put_partner(self, partner: StoredPartner) -> None:
         self._db.execute(
@@ -99,22 +118,26 @@ class SqlStore:
     def partners(self) -> list[StoredPartner]:
         return [_partner(row) for row in self._db.execute("SELECT * FROM partner ORDER BY name")]
 
-    def put_invitation(self, invitation: Invitation) -> None:
+    def put_invitation(self, invitation: Invitation, notes: Sequence[Note] = ()) -> None:
         with self._write():
             self._db.execute(
                 "INSERT INTO invitation VALUES (?, ?, ?)",
                 (invitation.id, invitation.secret, invitation.expires_at.isoformat()),
             )
+            self._add_lines(notes)
 
     def invitation(self, invitation_id: str) -> Invitation | None:
         row = self._db.execute("SELECT * FROM invitation WHERE id = ?", (invitation_id,)).fetchone()
         return Invitation(row[0], row[1], datetime.fromisoformat(row[2])) if row else None
 
-    def spend_invitation(self, invitation_id: str, partner: StoredPartner) -> bool:
+    def spend_invitation(
+        self, invitation_id: str, partner: StoredPartner, notes: Sequence[Note] = ()
+    ) -> bool:
         with self._write():
             spent = self._db.execute("DELETE FROM invitation WHERE id = ?", (invitation_id,)).rowcount == 1
             if spent:
                 self._put_partner(partner)
+                self._add_lines(notes)
         return spent
 
     def add_dataset(
@@ -125,6 +148,7 @@ class SqlStore:
         options: dict[str, Any],
         profile: dict[str, Any],
         at: datetime,
+        notes: Sequence[Note] = (),
     ) -> StoredDataset:
         with self._write():
             (last,) = self._db.execute(
@@ -135,6 +159,7 @@ class SqlStore:
                 "INSERT INTO dataset VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (name, last + 1, path, sha256, _text(options), _text(profile), at.isoformat()),
             )
+            self._add_lines(notes)
         return dataset
 
     def dataset(self, name: str, version: int) -> StoredDataset | None:
@@ -146,7 +171,7 @@ class SqlStore:
     def datasets(self) -> list[StoredDataset]:
         return [_dataset(row) for row in self._db.execute("SELECT * FROM dataset ORDER BY name, version")]
 
-    def add_job(self, job: StoredJob, answers: Collection[Answer]) -> bool:
+    def add_job(self, job: StoredJob, answers: Collection[Answer], notes: Sequence[Note] = ()) -> bool:
         with self._write():
             added = self._db.execute(
                 f"INSERT OR IGNORE INTO job ({_JOB}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -170,6 +195,7 @@ class SqlStore:
                 for answer in answers:
                     self._put_answer(job.id, answer)
                 self._add_event(job.id, job.created_at, "job.state", "", {"state": job.state})
+                self._add_lines(notes)
         return bool(added)
 
     def job(self, job_id: str) -> StoredJob | None:
@@ -204,6 +230,7 @@ class SqlStore:
         *,
         error: dict[str, Any] | None = None,
         result: dict[str, Any] | None = None,
+        notes: Sequence[Note] = (),
     ) -> bool:
         marks = ", ".join("?" for _ in since)
         with self._write():
@@ -213,11 +240,13 @@ class SqlStore:
             ).rowcount
             if moved:
                 self._add_event(job_id, at, "job.state", "", {"state": to})
+                self._add_lines(notes)
         return bool(moved)
 
-    def put_answer(self, job_id: str, answer: Answer) -> None:
+    def put_answer(self, job_id: str, answer: Answer, notes: Sequence[Note] = ()) -> None:
         with self._write():
             self._put_answer(job_id, answer)
+            self._add_lines(notes)
 
     def _put_answer(self, job_id: str, answer: Answer) -> None:
         self._db.execute(
@@ -249,6 +278,56 @@ class SqlStore:
         )
         return [Event(r[0], r[1], datetime.fromisoformat(r[2]), r[3], r[4], json.loads(r[5])) for r in rows]
 
+    def add_lines(self, notes: Sequence[Note]) -> None:
+        with self._write():
+            self._add_lines(notes)
+
+    def _add_lines(self, notes: Sequence[Note]) -> None:
+        for note in notes:
+            try:
+                line = note.after(self.last_line())
+            except ValueError:  # the last line has a number that no log of ours reaches
+                raise LocalError("database_damaged", path=str(self._path)) from None
+            marks = ", ".join("?" for _ in _LINE)
+            self._db.execute(
+                f"INSERT INTO audit ({', '.join(_LINE)}) VALUES ({marks})",
+                tuple(getattr(line, name) for name in _LINE),
+            )
+
+    def audit(self, after: int = 0, limit: int = 500, since: datetime | None = None) -> list[AuditLine]:
+        rows = self._db.execute(
+            f"SELECT {_LINE_BYTES} FROM audit WHERE number > ? AND at >= ? ORDER BY number LIMIT ?",
+            (after, since.isoformat() if since else "", limit),
+        )
+        return [_line(row) for row in rows]
+
+    def last_line(self) -> AuditLine | None:
+        row = self._db.execute(f"SELECT {_LINE_BYTES} FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+        return _line(row) if row else None
+
+    def put_head(self, kept: KeptHead, notes: Sequence[Note] = ()) -> bool:
+        head, log = kept.head, (kept.partner, kept.whose)
+        with self._write():
+            added = self._db.execute(
+                "INSERT OR IGNORE INTO head VALUES (?, ?, ?, ?, ?, ?)",
+                (*log, head.number, head.digest, head.signature, kept.at.isoformat()),
+            ).rowcount
+            if added:
+                self._db.execute(
+                    "DELETE FROM head WHERE rowid IN (SELECT rowid FROM head WHERE partner = ? AND whose = ? "
+                    "ORDER BY number DESC, digest DESC LIMIT -1 OFFSET ?)",
+                    (*log, HEADS_MAX),
+                )
+                self._add_lines(notes)
+        return bool(added)
+
+    def heads(self) -> list[KeptHead]:
+        rows = self._db.execute("SELECT * FROM head ORDER BY rowid")
+        return [
+            KeptHead(row[0], row[1], Head(row[2], row[3], row[4]), datetime.fromisoformat(row[5]))
+            for row in rows
+        ]
+
     def close(self) -> None:
         self._db.close()
 
@@ -271,6 +350,11 @@ class SqlStore:
 
 def _text(value: dict[str, Any] | None) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _line(row: tuple[Any, ...]) -> AuditLine:
+    party, number, *texts = row
+    return AuditLine(party.decode(errors="replace"), number, *(t.decode(errors="replace") for t in texts))
 
 
 def _partner(row: tuple[Any, ...]) -> StoredPartner:

@@ -1,0 +1,270 @@
+"""The audit log: numbered lines, each bound to the one before it and signed by the party.
+
+    line n    body = party, number, time, who, kind, object, digest, code, digest of line n-1
+              digest of line n = SHA-256(label, canonical body)        signature over (label, party, n, digest of line n)
+
+Every line is signed, not only every hundredth: a signature takes far less than the commit that it rides on, no tail of the
+log is ever unsigned, and the signature of a line is at the same time the signed *head* of all lines up to it. A head (number,
+digest, signature) says nothing of what the lines hold; partners keep each other's. Whoever has the key can write a whole new
+log; that it differs from the old one shows by the heads that partners hold, and by these only.
+
+A line has fields of fixed form and no room for anything else: names, ids of jobs, digests, codes of the catalogue of errors.
+So no id of a row, no value, no column and no secret can get into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from isthmus.base.canonical import canonical_json
+from isthmus.base.errors import CLASSES, ConfigError, PeerError
+from isthmus.crypto.seal import PartyKey, verify
+
+FIRST = "0" * 64
+"""What stands for the digest of the line before the first one."""
+
+_LINE = b"isthmus/audit-line/v1\0"
+_HEAD = b"isthmus/audit-head/v1\0"
+_NAME = re.compile(r"[a-z0-9._@/-]{0,140}")
+_HEX = re.compile(r"([0-9a-f]{64})?")
+_CODES = frozenset(code for cls in CLASSES for code in cls.entries)
+
+
+class AuditKind(StrEnum):
+    """Everything that is ever written down."""
+
+    NODE_STARTED = "node.started"
+    PARTNER_INVITED = "partner.invited"
+    PARTNER_JOINED = "partner.joined"
+    PARTNER_CONFIRMED = "partner.confirmed"
+    PARTNER_REFUSED = "partner.refused"
+    DATASET_ADDED = "dataset.added"
+    JOB_PROPOSED = "job.proposed"
+    JOB_ACCEPTED = "job.accepted"
+    JOB_REFUSED = "job.refused"
+    JOB_STARTED = "job.started"
+    JOB_DONE = "job.done"
+    JOB_FAILED = "job.failed"
+    CONSENT_SIGNED = "consent.signed"
+    RULE_BROKEN = "rule.broken"
+    HEAD_DIFFERS = "head.differs"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """One line as it is stored; `before` and `signature` are hexadecimal."""
+
+    party: str
+    number: int
+    at: str
+    actor: str
+    kind: str
+    object: str
+    digest: str
+    code: str
+    before: str
+    signature: str
+
+    def own_digest(self) -> bytes:
+        """32 bytes of everything but the signature. Raises ValueError where a number is out of all bounds."""
+        body = asdict(self)
+        del body["signature"]
+        return hashlib.sha256(_LINE + canonical_json(body)).digest()
+
+    def head(self) -> Head:
+        return Head(self.number, self.own_digest(), bytes.fromhex(self.signature))
+
+    def to_json(self) -> str:
+        return canonical_json(asdict(self)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a log at some time: 32 bytes of digest, 64 of signature."""
+
+    number: int
+    digest: bytes
+    signature: bytes
+
+    def check(self, party: str, public_key: bytes) -> None:
+        """Raises PeerError `bad_signature` unless `party` has signed it."""
+        verify(public_key, self.signature, _head_text(party, self.number, self.digest), party)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptHead:
+    """A head that crossed to a partner or came from it. `whose` log: that of this node (the partner sent its head back, so it
+    holds it), or that of the partner."""
+
+    partner: str
+    whose: Literal["own", "partner"]
+    head: Head
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is to be written; the store puts it at the end of the log, together with the change it tells of.
+
+    `actor` is a party, or `party/token` for a person who used the token of the node. Raises ValueError for text of any other
+    form than a name.
+    """
+
+    party: str
+    key: PartyKey = field(repr=False)
+    at: datetime
+    actor: str
+    kind: AuditKind
+    object: str = ""
+    digest: str = ""
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        names = _NAME.fullmatch(self.actor) and _NAME.fullmatch(self.object)
+        if not names or not _HEX.fullmatch(self.digest) or self.code not in _CODES | {""}:
+            raise ValueError("a line of the audit log has fields of fixed form")
+
+    def after(self, last: AuditLine | None) -> AuditLine:
+        """The signed line that follows `last`."""
+        line = AuditLine(
+            party=self.party,
+            number=last.number + 1 if last else 1,
+            at=self.at.isoformat(),
+            actor=self.actor,
+            kind=self.kind.value,
+            object=self.object,
+            digest=self.digest,
+            code=self.code,
+            before=last.own_digest().hex() if last else FIRST,
+            signature="",
+        )
+        signature = self.key.sign(_head_text(self.party, line.number, line.own_digest())).hex()
+        return AuditLine(**{**asdict(line), "signature": signature})
+
+
+Trouble = Literal["missing", "changed", "unlinked", "rewritten", "cut", "bad_receipt", "forked", "rewound"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with lines `first` to `last`; `partner` holds the head that shows it, or is the one whose log it is.
+
+    missing      no such line
+    changed      its signature does not hold: it was changed, or belongs to another place
+    unlinked     signed, but not the line that the next one was written after
+    rewritten    signed and linked, but a partner holds a head with another digest
+    cut          a partner holds a head beyond the end
+    bad_receipt  a stored head of this log that this party did not sign
+    forked       the partner has signed two heads with this number
+    rewound      the partner sent this head after a higher one
+    """
+
+    trouble: Trouble
+    first: int
+    last: int
+    partner: str = ""
+
+
+class AuditCheck:
+    """Takes the lines of a log one by one, in rising order, and finds what was done to them.
+
+    A part of a log that begins at a later line is taken as it is with `start`; what came before is not judged then.
+    """
+
+    def __init__(self, party: str, public_key: bytes, start: int = 1) -> None:
+        self.lines = 0
+        self.findings: list[Finding] = []
+        self._party = party
+        self._key = public_key
+        self._start = start
+        self._next = start
+        self._last_digest: str | None = FIRST if start == 1 else None
+        self._digests: dict[int, str] = {}
+
+    def take(self, line: AuditLine) -> None:
+        number = line.number
+        if number < self._next:
+            self._find("changed", number, number)
+            return
+        if number > self._next:
+            self._find("missing", self._next, number - 1)
+            self._last_digest = None
+        self.lines += 1
+        self._next = number + 1
+        try:
+            head = line.head()
+            head.check(self._party, self._key)
+            if line.party != self._party:
+                raise ValueError("a line of another party")
+        except (ValueError, PeerError):
+            self._find("changed", number, number)
+            self._last_digest = None
+            return
+        if self._last_digest is not None and line.before != self._last_digest:
+            at = max(number - 1, self._start)
+            self._find("unlinked", at, at)
+        self._last_digest = self._digests[number] = head.digest.hex()
+
+    def compare(self, kept: Iterable[KeptHead], keys: dict[str, bytes]) -> None:
+        """After the last line: compares with the heads that partners hold, and the partners' own heads with each other.
+
+        `kept` in the order in which they came; `keys` are the public keys of the partners.
+        """
+        cut: dict[str, int] = {}
+        newest: dict[str, int] = {}
+        theirs: dict[tuple[str, int], bytes] = {}
+        for found in kept:
+            head, partner = found.head, found.partner
+            key = self._key if found.whose == "own" else keys.get(partner, b"")
+            try:
+                head.check(self._party if found.whose == "own" else partner, key)
+            except PeerError:
+                self._find("bad_receipt", head.number, head.number, partner)
+                continue
+            if found.whose == "partner":
+                if theirs.setdefault((partner, head.number), head.digest) != head.digest:
+                    self._find("forked", head.number, head.number, partner)
+                elif head.number < newest.get(partner, 0):
+                    self._find("rewound", head.number, head.number, partner)
+                newest[partner] = max(head.number, newest.get(partner, 0))
+            elif head.number >= self._next:
+                cut[partner] = max(head.number, cut.get(partner, 0))
+            elif self._digests.get(head.number, head.digest.hex()) != head.digest.hex():
+                self._find("rewritten", head.number, head.number, partner)
+        for partner, number in sorted(cut.items()):
+            self._find("cut", self._next, number, partner)
+
+    def _find(self, trouble: Trouble, first: int, last: int, partner: str = "") -> None:
+        self.findings.append(Finding(trouble, first, last, partner))
+
+
+def known_code(code: str) -> str:
+    """The code if it is one of ours, else `bad_message`: what a partner calls a code may be any text."""
+    return code if code in _CODES else "bad_message"
+
+
+def line_of(document: Any) -> AuditLine:
+    """The line that `to_json` wrote. Raises ConfigError `bad_document` for anything that has other fields."""
+    try:
+        fields = json.loads(document) if isinstance(document, str) else document
+        line = AuditLine(**fields)
+        if not isinstance(line.number, int) or isinstance(line.number, bool):
+            raise TypeError("number")
+        if not all(isinstance(value, str) for name, value in fields.items() if name != "number"):
+            raise TypeError("text")
+    except (ValueError, TypeError, RecursionError):
+        raise ConfigError("bad_document", where="the audit log", why="a line has other fields") from None
+    return line
+
+
+def _head_text(party: str, number: int, digest: bytes) -> bytes:
+    if not 0 < number < 2**53:
+        raise PeerError("bad_message", why="the number of a head is out of bounds")
+    return _HEAD + number.to_bytes(8, "big") + digest + party.encode()
