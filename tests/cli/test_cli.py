@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -68,6 +69,7 @@ def test_help_stands_for_every_command(call: Callable[..., Any]) -> None:
         *((), ("init",), ("serve",), ("doctor",), ("version",), ("try",)),
         *(("partner", verb) for verb in ("invite", "accept", "confirm", "ls")),
         *(("dataset", verb) for verb in ("add", "ls", "show")),
+        *(("audit", verb) for verb in ("ls", "verify", "export")),
         *(("job", verb) for verb in ("plan", "run", "ls", "show", "watch", "accept", "refuse")),
     ):
         code, out, _ = call(*arguments, "--help")
@@ -260,3 +262,60 @@ def test_two_institutions_join_and_run_a_job(
         assert (code, "[partner_failed]" in err, "too_small" in err) == (1, True, True)
     assert call("--home", bank, "job", "ls")[0] == 1
     assert os.listdir(bank / "jobs")
+
+
+def tamper(home: Path, statement: str) -> None:
+    """What somebody does who has the file of the database."""
+    database = sqlite3.connect(home / "node.db", isolation_level=None)
+    for trigger in ("audit_stays", "audit_remains"):
+        database.execute(f"DROP TRIGGER IF EXISTS {trigger}")
+    database.execute(statement)
+    database.close()
+
+
+def test_the_audit_log_is_shown_exported_and_verified(call: Callable[..., Any], tmp_path: Path) -> None:
+    home = tmp_path / "bank"
+    _, shown, _ = call("--home", home, "init", "--party", "bank", "--data", tmp_path)
+    file = tmp_path / "audit.jsonl"
+    with node(home):
+        for _ in range(3):
+            call("--home", home, "partner", "invite")
+        _, lines, _ = call("--home", home, "audit", "ls", "--limit", "2")
+        assert [(line["number"], line["kind"]) for line in lines] == [
+            (3, "partner.invited"),
+            (4, "partner.invited"),
+        ]
+        code, text, _ = call("--home", home, "audit", "export")
+        assert code == 0
+        file.write_text(text, "utf-8")
+        assert len(text.splitlines()) == 4
+        code, _, err = call("--home", home, "audit", "export", "--since", "yesterday")
+        assert (code, "[out_of_bounds]" in err) == (4, True)
+        code, good, err = call("--home", home, "audit", "verify")
+        assert (code, good) == (0, {"lines": 4, "findings": []})
+    tamper(home, "DELETE FROM audit WHERE number = 3")
+    tamper(home, "UPDATE audit SET actor = 'bank' WHERE number = 2")
+    with node(home):
+        code, bad, err = call("--home", home, "audit", "verify")
+        assert (code, "does not hold" in err) == (1, True)
+        assert [(found["trouble"], found["first"]) for found in bad["findings"]] == [
+            ("changed", 2),
+            ("missing", 3),
+        ]
+        code, text, err = call("--home", home, "--lang", "zh", "-o", "table", "audit", "verify")
+        assert (code, "已被删除" in text, "未通过" in err) == (1, True, True)
+    code, good, _ = call("audit", "verify", file, "--key", shown["key"])
+    assert (code, good["lines"]) == (0, 4)
+    code, bad, _ = call("audit", "verify", file, "--key", "00" * 32)
+    assert (code, len(bad["findings"])) == (1, 4)
+    tail = tmp_path / "tail.jsonl"
+    tail.write_text("".join(line + "\n" for line in file.read_text("utf-8").splitlines()[2:]), "utf-8")
+    code, good, _ = call("audit", "verify", tail, "--key", shown["key"])
+    assert (code, good["lines"]) == (0, 2)
+    tail.write_text("")
+    for arguments, problem in (
+        ((file,), "missing_field"), ((file, "--key", "no"), "out_of_bounds"),
+        ((tail, "--key", "00" * 32), "bad_document"),
+    ):  # fmt: skip
+        code, _, err = call("audit", "verify", *arguments)
+        assert (code, f"[{problem}]" in err) == (4, True)

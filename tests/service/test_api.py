@@ -185,9 +185,47 @@ def test_a_dataset_is_added_and_shown(tmp_path: Path) -> None:
     asking(tmp_path, play)
 
 
+def test_the_audit_log_is_read_page_by_page_and_only_read(tmp_path: Path) -> None:
+    async def play(client: httpx.AsyncClient, node: Node) -> None:
+        for _ in range(4):
+            await client.post("/partners/invite")
+        first = (await client.get("/audit", params={"limit": 3})).json()
+        rest = (await client.get("/audit", params={"limit": 3, "cursor": first["next"]})).json()
+        lines = first["lines"] + rest["lines"]
+        assert [line["number"] for line in lines] == [1, 2, 3, 4, 5]
+        assert [line["kind"] for line in lines] == ["node.started"] + ["partner.invited"] * 4
+        assert (first["next"], rest["next"]) == (3, None)
+        assert {line["actor"] for line in lines} == {"bank", "bank/token"}
+        later = (await client.get("/audit", params={"since": "2999-01-01T00:00:00+08:00"})).json()
+        assert later == {"lines": [], "next": None}
+        heads = (await client.get("/audit/heads")).json()
+        assert heads == {"party": "bank", "keys": {"bank": node.public_key.hex()}, "heads": []}
+        for query in (
+            {"cursor": "-1"},
+            {"limit": "501"},
+            {"since": "yesterday"},
+            {"since": "2026-01-01T00:00:00"},
+        ):
+            refused = check_problem(await client.get("/audit", params=query), 422, "out_of_bounds")
+            assert refused["field"] == next(iter(query))
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            check_problem(await client.request(method, "/audit"), 405, "not_found")
+
+    asking(tmp_path, play)
+
+
 def test_the_token_and_the_key_are_in_no_answer(tmp_path: Path) -> None:
     async def play(client: httpx.AsyncClient, node: Node) -> None:
-        for path in ("/node", "/node/doctor", "/partners", "/datasets", "/jobs", "/jobs/x"):
+        for path in (
+            "/node",
+            "/node/doctor",
+            "/partners",
+            "/datasets",
+            "/jobs",
+            "/jobs/x",
+            "/audit",
+            "/audit/heads",
+        ):
             text = (await client.get(path)).text
             assert "secret-token" not in text
             assert node.folder.party_key().to_bytes().hex() not in text

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from isthmus.base.errors import ConfigError, LocalError, PolicyError
 from isthmus.client import Client
-from isthmus.client.temporary import TemporaryNode, TemporaryNodes
+from isthmus.client.temporary import TemporaryNode, TemporaryNodes, end
 from isthmus.store.records import ENDED
 
 FAKE_NODE = (sys.executable, str(Path(__file__).with_name("fake_node.py")))
@@ -205,3 +207,37 @@ def test_nodes_end_when_their_starter_lets_go_of_them(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0]
     with pytest.raises(LocalError):
         Client(folder)
+
+
+def test_an_older_database_that_was_put_back_is_found_through_the_partner(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "table.csv").write_text("id,x,bad\n" + "".join(f"u{i},{i},{i % 2}\n" for i in range(40)))
+    with TemporaryNodes(["bank", "data-co"], tmp_path, [data], command=FAKE_NODE) as running:
+        bank, partner = running.nodes
+        for node in running.nodes:
+            node.client.add_dataset("table", str(data / "table.csv"), "id")
+        database = bank.folder.database
+        with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(tmp_path / "old.db")) as old:
+            live.backup(old)
+        job = running.run(text("card"), None, tick, lambda job: None)
+        assert job["state"] == "done"
+        lines = bank.client.check_audit().lines
+        until(lambda: (lines, "own") in heads(bank))
+        assert [node.client.check_audit().findings for node in running.nodes] == [[], []]
+        end(bank.process)
+        for part in database.parent.glob("node.db*"):
+            part.unlink()
+        (tmp_path / "old.db").rename(database)
+        running.restart("bank")
+        until(lambda: lines in {found.last for found in bank.client.check_audit().findings})
+        findings = bank.client.check_audit().findings
+        assert (findings[-1].trouble, findings[-1].last, findings[-1].partner) == ("cut", lines, "data-co")
+        # Lines that the restored node wrote before it heard of its partner stand where others stood.
+        assert {found.trouble for found in findings[:-1]} <= {"rewritten"}
+        until(lambda: partner.client.check_audit().findings)
+        assert {f.trouble for f in partner.client.check_audit().findings} <= {"rewound", "forked"}
+
+
+def heads(node: TemporaryNode) -> list[tuple[int, str]]:
+    return [(head["number"], head["whose"]) for head in node.client.audit_heads()["heads"]]

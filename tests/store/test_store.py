@@ -4,10 +4,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from isthmus.base.errors import LocalError
+from isthmus.crypto.seal import PartyKey
+from isthmus.store import memory, sql
+from isthmus.store.audit import FIRST, AuditCheck, AuditKind, Head, KeptHead, Note
 from isthmus.store.memory import MemoryStore
 from isthmus.store.records import Answer, Invitation, Store, StoredJob, StoredPartner
 from isthmus.store.sql import SqlStore
@@ -134,4 +138,114 @@ def test_the_sql_store_syncs_every_commit_and_checks_references(tmp_path: Path) 
     with pytest.raises(sqlite3.IntegrityError):
         store.add_event("j-none", NOW, "log", "", {})
     assert not store._db.in_transaction
+    store.close()
+
+
+KEY = PartyKey.generate()
+
+
+def note(kind: AuditKind = AuditKind.JOB_STARTED, at: datetime = NOW) -> Note:
+    return Note("bank", KEY, at, "bank", kind, "j-1")
+
+
+def kept(number: int, digest: bytes = b"h" * 32, whose: Literal["own", "partner"] = "partner") -> KeptHead:
+    return KeptHead("data-co", whose, Head(number, digest, b"s" * 64), NOW)
+
+
+def kinds(store: Store) -> list[str]:
+    return [line.kind for line in store.audit()]
+
+
+def test_lines_of_the_audit_log_are_numbered_chained_and_there_again(opened: Opened) -> None:
+    opened.store.add_lines([note(), note(AuditKind.JOB_DONE, LATER)])
+    store = opened.again()
+    store.put_partner(partner(), [note(AuditKind.PARTNER_JOINED, LATER)])
+    first, second, third = store.audit()
+    assert [first.number, second.number, third.number] == [1, 2, 3]
+    assert (first.before, second.before) == (FIRST, first.own_digest().hex())
+    assert third == store.last_line()
+    assert store.audit(after=1, limit=1) == [second]
+    assert store.audit(since=LATER) == [second, third]
+    check = AuditCheck("bank", KEY.public)
+    for line in store.audit():
+        check.take(line)
+    assert (check.lines, check.findings) == (3, [])
+
+
+def test_every_change_takes_its_line_along_and_no_change_writes_none(opened: Opened) -> None:
+    store = opened.store
+    assert store.last_line() is None
+    store.put_invitation(Invitation("i-1", b"s" * 32, LATER), [note(AuditKind.PARTNER_INVITED)])
+    assert store.spend_invitation("i-1", partner(), [note(AuditKind.PARTNER_JOINED)])
+    assert not store.spend_invitation("i-1", partner(), [note(AuditKind.PARTNER_JOINED)])
+    store.put_partner(partner(confirmed=True), [note(AuditKind.PARTNER_CONFIRMED)])
+    store.add_dataset("apps", "/data/apps.csv", "a", {}, {"rows": 3}, NOW, [note(AuditKind.DATASET_ADDED)])
+    assert store.add_job(job(), [], [note(AuditKind.JOB_PROPOSED), note(AuditKind.CONSENT_SIGNED)])
+    assert not store.add_job(job(), [], [note(AuditKind.JOB_PROPOSED)])
+    store.put_answer("j-1", Answer("data-co", "accepted"), [note(AuditKind.JOB_ACCEPTED)])
+    assert not store.move_job("j-1", {"queued"}, "running", NOW, notes=[note(AuditKind.JOB_STARTED)])
+    assert store.move_job("j-1", {"proposed"}, "refused", NOW, notes=[note(AuditKind.JOB_REFUSED)])
+    assert store.put_head(kept(1), [note(AuditKind.HEAD_DIFFERS)])
+    assert not store.put_head(kept(1), [note(AuditKind.HEAD_DIFFERS)])
+    assert kinds(opened.again()) == [
+        "partner.invited", "partner.joined", "partner.confirmed", "dataset.added", "job.proposed",
+        "consent.signed", "job.accepted", "job.refused", "head.differs",
+    ]  # fmt: skip
+
+
+def test_heads_are_kept_in_the_order_in_which_they_came(opened: Opened) -> None:
+    for head in (kept(7), kept(9), kept(7, b"i" * 32), kept(8, whose="own")):
+        assert opened.store.put_head(head)
+    assert opened.again().heads() == [kept(7), kept(9), kept(7, b"i" * 32), kept(8, whose="own")]
+
+
+def test_the_lowest_of_too_many_heads_give_way(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (memory, sql):
+        monkeypatch.setattr(module, "HEADS_MAX", 3)
+    for number in (1, 2, 5, 3, 4):
+        opened.store.put_head(kept(number))
+    opened.store.put_head(kept(1, whose="own"))
+    assert [(k.whose, k.head.number) for k in opened.store.heads()] == [
+        ("partner", 5), ("partner", 3), ("partner", 4), ("own", 1)
+    ]  # fmt: skip
+
+
+def test_a_change_that_fails_leaves_no_line(tmp_path: Path) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    with pytest.raises(sqlite3.IntegrityError):
+        store.put_answer("j-none", Answer("data-co", "accepted"), [note()])
+    assert store.audit() == []
+    store.close()
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM audit", "UPDATE audit SET code = 'bug'"])
+def test_the_database_itself_refuses_to_touch_a_line(tmp_path: Path, statement: str) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    store.add_lines([note()])
+    with pytest.raises(sqlite3.IntegrityError):
+        store._db.execute(statement)
+    assert kinds(store) == ["job.started"]
+    store.close()
+
+
+def test_a_database_of_the_first_form_gets_its_audit_log_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    store = SqlStore(path)
+    store.put_partner(partner())
+    for table in ("audit", "head"):
+        store._db.execute(f"DROP TABLE {table}")
+    store._db.execute("PRAGMA user_version = 1")
+    store.close()
+    store = SqlStore(path)
+    store.add_lines([note()])
+    assert (store.partners(), kinds(store)) == ([partner()], ["job.started"])
+    store.close()
+
+
+def test_a_last_line_with_an_impossible_number_stops_the_log(tmp_path: Path) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    store._db.execute(f"INSERT INTO audit VALUES ({2**62}, '', '', '', '', '', '', '', '', '')")
+    with pytest.raises(LocalError) as caught:
+        store.add_lines([note()])
+    assert caught.value.code == "database_damaged"
     store.close()

@@ -14,7 +14,7 @@ from isthmus.store.records import Store
 _log = logging.getLogger(__name__)
 
 HEAD_EVERY = 100
-"""After so many lines a partner is told the head, even if nothing was agreed in between."""
+"""After so many lines a partner is told the head along with another, even if nothing was agreed with it in between."""
 
 HEADS_TOLD = 16
 """How many heads a partner is shown again when a line to it begins."""
