@@ -13,6 +13,7 @@ from isthmus.base.errors import PeerError, PolicyError
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest
 from isthmus.jobs.control import Ended, HeadKept, HeadTold
+from isthmus.service import jobs
 from isthmus.service.audit import HEAD_EVERY, Audit
 from isthmus.store.audit import AuditCheck, AuditKind, AuditLine, Finding
 from isthmus.store.records import Store
@@ -252,3 +253,23 @@ def test_a_head_is_due_after_so_many_lines(books: tuple[Books, Books]) -> None:
     assert bank.audit.due("data-co")
     bank.told(partner)
     assert not bank.audit.due("data-co")
+
+
+def test_proposals_beyond_the_limit_are_refused_and_leave_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "PROPOSALS_MAX", 1)
+
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            bank, (partner,) = world.bank, world.partners
+            await world.propose("first")
+            for name in ("second", "third"):
+                proposed = await bank.jobs.propose(world.text(name), None)
+                await settled()
+                assert of_job(bank, proposed.id)[-1] == ("job.refused", "data-co", "busy")
+            seen = [(line.kind, line.object, line.code) for line in partner.store.audit()]
+            assert seen.count(("job.refused", "control", "busy")) == 1
+            assert len(partner.store.jobs()) == 1
+
+    asyncio.run(play())

@@ -211,6 +211,7 @@ def test_a_line_is_read_back_from_its_json_and_nothing_else_is() -> None:
     line = chain(1)[0]
     assert line_of(line.to_json()) == line_of(asdict(line)) == line
     told = json.loads(line.to_json())
+    bad: object
     for bad in (
         {**told, "note": "x"},
         {**told, "number": "1"},

@@ -402,6 +402,7 @@ class Jobs:
         if known is None:
             waiting = [j for j in self._store.jobs_in({"proposed"}) if j.label_owner == partner]
             if len(waiting) >= PROPOSALS_MAX:
+                self._audit.write_once(AuditKind.JOB_REFUSED, "control", partner, "busy")
                 self._send(partner, Reply(_run_of(stored), False, b"", "busy"))
                 return
             answers = [Answer(partner, "accepted", proposal.signature)]
