@@ -9,7 +9,7 @@ import pytest
 
 from isthmus.base.errors import LocalError
 from isthmus.store.memory import MemoryStore
-from isthmus.store.records import Answer, Invitation, Store, StoredJob, StoredPartner
+from isthmus.store.records import Answer, Invitation, KeptReply, Store, StoredJob, StoredPartner
 from isthmus.store.sql import SqlStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -134,4 +134,32 @@ def test_the_sql_store_syncs_every_commit_and_checks_references(tmp_path: Path) 
     with pytest.raises(sqlite3.IntegrityError):
         store.add_event("j-none", NOW, "log", "", {})
     assert not store._db.in_transaction
+    store.close()
+
+
+def test_a_key_is_claimed_once_and_forgotten_when_it_is_old(opened: Opened) -> None:
+    store = opened.store
+    claim = KeptReply("k1", b"d" * 32, NOW)
+    assert store.claim_key(claim, NOW) is None
+    assert store.claim_key(KeptReply("k1", b"e" * 32, LATER), NOW) == claim
+    store.keep_reply("k1", 200, b"{}")
+    store.claim_key(KeptReply("k2", b"d" * 32, LATER), NOW)
+    store.free_key("k2")
+    store = opened.again()
+    assert store.claim_key(claim, NOW) == KeptReply("k1", b"d" * 32, NOW, 200, b"{}")
+    assert store.claim_key(KeptReply("k2", b"f" * 32, LATER), NOW) is None
+    assert store.claim_key(KeptReply("k1", b"f" * 32, LATER), LATER) is None
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    store.put_partner(partner())
+    store.close()
+    old = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
+    old.execute("DROP TABLE kept_reply")
+    old.execute("PRAGMA user_version = 1")
+    old.close()
+    store = SqlStore(tmp_path / "node.db")
+    assert store.partners() == [partner()]
+    assert store.claim_key(KeptReply("k1", b"d" * 32, NOW), NOW) is None
     store.close()

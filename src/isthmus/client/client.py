@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypedDict
@@ -204,8 +205,14 @@ class Client:
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, str] | None = None
     ) -> Any:
+        headers = {"Idempotency-Key": secrets.token_hex(16)} if method == "POST" else {}
+        request = self._http.build_request(method, path, json=body, params=query, headers=headers)
         try:
-            answer = self._http.request(method, path, json=body, params=query)
+            try:
+                answer = self._http.send(request)
+            except (httpx.RemoteProtocolError, httpx.ReadError):
+                # The line broke under way: the key makes it safe to ask once more.
+                answer = self._http.send(request)
         except httpx.TransportError:
             raise LocalError("not_running", path=self._home) from None
         if answer.is_success:

@@ -1,31 +1,26 @@
-"""The HTTP interface of a node, on loopback: every route stands in one router that asks for the token."""
+"""The HTTP interface of a node, on loopback: every request passes the gate, which asks for the token."""
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 import isthmus
-from isthmus.base.errors import ConfigError, DataError, IsthmusError, LocalError, PolicyError
+from isthmus.base.errors import ConfigError
 from isthmus.jobs.document import MAX_BYTES
 from isthmus.jobs.spec import JobFile, parse_job
 from isthmus.service.datasets import columns_in
 from isthmus.service.doctor import examine_node, examine_partner
+from isthmus.service.gate import Gate
 from isthmus.service.node import Node
-from isthmus.service.views import dataset_view, job_view, partner_view, plan_view, problem
+from isthmus.service.once import Once
+from isthmus.service.problems import add_handlers, language_of
+from isthmus.service.views import dataset_view, job_view, partner_view, plan_view
 from isthmus.store.records import StoredJob
 from isthmus.table import IdForm
-
-BODY_MAX_BYTES = 4 * 2**20
-PROBLEM = "application/problem+json"
 
 
 class _Body(BaseModel):
@@ -75,19 +70,16 @@ def make_app(node: Node, token: str) -> FastAPI:
     """The application of one node."""
     app = FastAPI(title="Isthmus", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.node = node
-
-    def signed_in(authorization: Annotated[str, Header()] = "") -> None:
-        if not hmac.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
-            raise PolicyError("sign_in")
-
-    api = APIRouter(prefix="/api/v1", dependencies=[Depends(signed_in)])
+    api = APIRouter(prefix="/api/v1")
     _node_routes(api, node)
     _partner_routes(api, node)
     _dataset_routes(api, node)
     _job_routes(api, node)
     app.include_router(api)
-    app.add_middleware(_BodyLimit)
-    _error_handlers(app, node)
+    add_handlers(app, node.config.party)
+    # The last one added is the first to see a request.
+    app.add_middleware(Once, store=node.store, clock=node.clock, party=node.config.party)
+    app.add_middleware(Gate, token=token, party=node.config.party)
     return app
 
 
@@ -215,73 +207,4 @@ def _job_routes(api: APIRouter, node: Node) -> None:
 
 
 def _language(request: Request) -> str:
-    return "zh" if request.headers.get("accept-language", "").startswith("zh") else "en"
-
-
-def _error_handlers(app: FastAPI, node: Node) -> None:
-    def answer(request: Request, error: IsthmusError, status: int | None = None) -> JSONResponse:
-        body = problem(error, _language(request), node.config.party)
-        status = status or (401 if error.code == "sign_in" else error.status)
-        return JSONResponse(body | {"status": status}, status, media_type=PROBLEM)
-
-    @app.exception_handler(IsthmusError)
-    async def ours(request: Request, error: IsthmusError) -> JSONResponse:
-        codes = {"not_found": 404, "conflict": 409, "already_there": 409}
-        return answer(request, error, codes.get(error.code))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
-            return answer(
-                request, ConfigError("unknown_field", where="the request", field=field, known="see docs")
-            )
-        if first["type"] == "missing":
-            return answer(request, ConfigError("missing_field", where="the request", field=field))
-        if first["type"] == "json_invalid":
-            return answer(
-                request, ConfigError("bad_document", where="the request", why="it is not JSON"), 400
-            )
-        return answer(
-            request, ConfigError("out_of_bounds", field=field, value="of another form", allowed=first["msg"])
-        )
-
-    @app.exception_handler(HTTPException)
-    async def plain(request: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code in (404, 405):
-            missing = ConfigError("not_found", what="such a route", list_command="isthmus --help")
-            return answer(request, missing, error.status_code)
-        if error.status_code == 413:
-            limit = f"{BODY_MAX_BYTES // 2**20} MiB"
-            return answer(request, DataError("too_large", what="the request", size="more", limit=limit), 413)
-        return answer(
-            request, ConfigError("bad_document", where="the request", why="it is not JSON"), error.status_code
-        )
-
-    @app.exception_handler(Exception)
-    async def bug(request: Request, error: Exception) -> JSONResponse:
-        return answer(request, LocalError("bug", why=type(error).__name__))
-
-
-class _BodyLimit:
-    """Refuses a body that is, or turns out to be, longer than allowed."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        size_bytes = 0
-
-        async def counted() -> Any:
-            nonlocal size_bytes
-            message = await receive()
-            size_bytes += len(message.get("body", b""))
-            if size_bytes > BODY_MAX_BYTES:
-                raise HTTPException(413)
-            return message
-
-        await self._app(scope, counted, send)
+    return language_of(request.headers)

@@ -27,6 +27,7 @@ class Node:
         self, folder: NodeFolder, clock: Clock | None = None, worker: Sequence[str] = WORKER
     ) -> None:
         clock = clock or SystemClock()
+        self.clock = clock
         self.folder = folder
         self.config = folder.config()
         folder.check_modes()

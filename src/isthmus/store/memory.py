@@ -12,6 +12,7 @@ from isthmus.store.records import (
     Event,
     Invitation,
     JobState,
+    KeptReply,
     StoredDataset,
     StoredJob,
     StoredPartner,
@@ -28,6 +29,7 @@ class MemoryStore:
         self._jobs: dict[str, StoredJob] = {}
         self._answers: dict[str, dict[str, Answer]] = {}
         self._events: list[Event] = []
+        self._keys: dict[str, KeptReply] = {}
 
     def put_partner(self, partner: StoredPartner) -> None:
         self._partners[partner.name] = partner
@@ -122,6 +124,19 @@ class MemoryStore:
 
     def events(self, job_id: str, after: int = 0, limit: int = 500) -> list[Event]:
         return [e for e in self._events if e.job == job_id and e.id > after][:limit]
+
+    def claim_key(self, claim: KeptReply, since: datetime) -> KeptReply | None:
+        self._keys = {key: kept for key, kept in self._keys.items() if kept.at >= since}
+        if claim.key in self._keys:
+            return self._keys[claim.key]
+        self._keys[claim.key] = claim
+        return None
+
+    def keep_reply(self, key: str, status: int, body: bytes) -> None:
+        self._keys[key] = replace(self._keys[key], status=status, body=body)
+
+    def free_key(self, key: str) -> None:
+        del self._keys[key]
 
     def close(self) -> None:
         pass

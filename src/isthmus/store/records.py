@@ -94,6 +94,17 @@ class Event:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class KeptReply:
+    """What stands under an idempotency key: the digest of the request, and the reply once there is one."""
+
+    key: str
+    request: bytes
+    at: datetime
+    status: int | None = None
+    body: bytes = field(default=b"", repr=False)
+
+
 class Store(Protocol):
     """Every write is durable when the call returns; a call that fails leaves everything as it was."""
 
@@ -161,5 +172,14 @@ class Store(Protocol):
     def add_event(self, job_id: str, at: datetime, kind: str, party: str, data: dict[str, Any]) -> Event: ...
 
     def events(self, job_id: str, after: int = 0, limit: int = 500) -> list[Event]: ...
+
+    def claim_key(self, claim: KeptReply, since: datetime) -> KeptReply | None:
+        """Forgets keys older than `since`; then None if the key was free and is now claimed, else what stands there."""
+
+    def keep_reply(self, key: str, status: int, body: bytes) -> None:
+        """The reply to the request that claimed the key."""
+
+    def free_key(self, key: str) -> None:
+        """The request that claimed the key made nothing."""
 
     def close(self) -> None: ...

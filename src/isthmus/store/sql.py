@@ -16,12 +16,13 @@ from isthmus.store.records import (
     Event,
     Invitation,
     JobState,
+    KeptReply,
     StoredDataset,
     StoredJob,
     StoredPartner,
 )
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE partner (
   name TEXT PRIMARY KEY, public_key BLOB NOT NULL, address TEXT, certificate_der BLOB, words TEXT NOT NULL,
@@ -48,6 +49,12 @@ CREATE TABLE event (
 ) STRICT;
 CREATE INDEX event_of_job ON event (job, id);
 """
+_SINCE_2 = """
+CREATE TABLE kept_reply (
+  key TEXT PRIMARY KEY, request BLOB NOT NULL, at TEXT NOT NULL, status INTEGER, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX kept_reply_by_age ON kept_reply (at);
+"""
 _JOB = "id, digest, number, document, name, role, label_owner, state, test_ids_path, created_at, changed_at, error, result"
 
 
@@ -64,14 +71,16 @@ class SqlStore:
             self._db.execute("PRAGMA trusted_schema = OFF")
             with self._write():
                 (version,) = self._db.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    for statement in _SCHEMA.split(";\n"):
-                        self._db.execute(statement)
+                for since, schema in enumerate((_SCHEMA, _SINCE_2)):
+                    if version <= since:
+                        for statement in schema.split(";\n"):
+                            self._db.execute(statement)
+                if version < _SCHEMA_VERSION:
                     self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             (check,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.DatabaseError:
             raise LocalError("database_damaged", path=str(path)) from None
-        if check != "ok" or version not in (0, _SCHEMA_VERSION):
+        if check != "ok" or not 0 <= version <= _SCHEMA_VERSION:
             raise LocalError("database_damaged", path=str(path))
 
     def put_partner(self, partner: StoredPartner) -> None:
@@ -248,6 +257,24 @@ class SqlStore:
             (job_id, after, limit),
         )
         return [Event(r[0], r[1], datetime.fromisoformat(r[2]), r[3], r[4], json.loads(r[5])) for r in rows]
+
+    def claim_key(self, claim: KeptReply, since: datetime) -> KeptReply | None:
+        with self._write():
+            self._db.execute("DELETE FROM kept_reply WHERE at < ?", (since.isoformat(),))
+            claimed = self._db.execute(
+                "INSERT OR IGNORE INTO kept_reply VALUES (?, ?, ?, ?, ?)",
+                (claim.key, claim.request, claim.at.isoformat(), claim.status, claim.body),
+            ).rowcount
+            row = self._db.execute("SELECT * FROM kept_reply WHERE key = ?", (claim.key,)).fetchone()
+        return None if claimed else KeptReply(row[0], row[1], datetime.fromisoformat(row[2]), row[3], row[4])
+
+    def keep_reply(self, key: str, status: int, body: bytes) -> None:
+        with self._write():
+            self._db.execute("UPDATE kept_reply SET status = ?, body = ? WHERE key = ?", (status, body, key))
+
+    def free_key(self, key: str) -> None:
+        with self._write():
+            self._db.execute("DELETE FROM kept_reply WHERE key = ?", (key,))
 
     def close(self) -> None:
         self._db.close()
