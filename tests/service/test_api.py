@@ -160,7 +160,7 @@ def test_a_plan_needs_no_dataset_and_no_partner(tmp_path: Path) -> None:
         assert len(plan["digest"]) == 64
         assert plan["own_columns"] is None
         assert {leak["party"] for leak in plan["leaks"]} == {"bank", "data-co"}
-        assert (await client.get("/jobs")).json() == []
+        assert (await client.get("/jobs")).json() == {"items": [], "next": None}
         check_problem(await client.post("/jobs", json={"document": TEXT}), 404, "not_found")
         for count in (0, -1, 100_001, "4", 1.5):
             body = {"document": TEXT, "assume": count}
@@ -179,7 +179,7 @@ def test_a_dataset_is_added_and_shown(tmp_path: Path) -> None:
         )
         assert added.json()["dataset"] == "t@1"
         assert (await client.get("/datasets/t@1")).json()["profile"][0]["name"] == "x"
-        assert [d["rows"] for d in (await client.get("/datasets")).json()] == [9]
+        assert [d["rows"] for d in (await client.get("/datasets")).json()["items"]] == [9]
         outside = await client.post("/datasets", json={"name": "t", "path": "/etc/passwd", "key": "id"})
         check_problem(outside, 422, "bad_path")
 

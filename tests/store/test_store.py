@@ -163,3 +163,17 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
     assert store.partners() == [partner()]
     assert store.claim_key(KeptReply("k1", b"d" * 32, NOW), NOW) is None
     store.close()
+
+
+def test_lists_are_read_on_from_an_item(opened: Opened) -> None:
+    store = opened.store
+    for number in range(4):
+        store.add_job(job(f"j-{number}", number=number + 1), [])
+        store.put_partner(partner(f"p{number}"))
+        store.add_dataset("a" if number < 2 else "b", "/t.csv", "s", {}, {}, NOW)
+    store = opened.again()
+    assert [j.id for j in store.jobs(2, before="j-3")] == ["j-2", "j-1"]
+    assert store.jobs(2, before="j-0") == store.jobs(2, before="none") == []
+    assert [p.name for p in store.partners("p1", 1)] == ["p2"]
+    assert [d.title for d in store.datasets(("a", 1), 2)] == ["a@2", "b@1"]
+    assert (len(store.partners()), len(store.datasets())) == (4, 4)

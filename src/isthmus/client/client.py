@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypedDict
 from urllib.parse import quote
@@ -13,6 +14,8 @@ import httpx
 from isthmus.base.errors import IsthmusError, LocalError, rebuild
 from isthmus.store.folder import NodeFolder
 from isthmus.store.records import ENDED
+
+_PAGE = 200
 
 
 class PartnerView(TypedDict):
@@ -133,7 +136,7 @@ class Client:
         return list(self._call("GET", "/node/doctor", query={"partner": partner} if partner else {}))
 
     def partners(self) -> list[PartnerView]:
-        return list(self._call("GET", "/partners"))
+        return list(self._all("/partners"))
 
     def invite(self) -> str:
         return str(self._call("POST", "/partners/invite")["line"])
@@ -147,7 +150,7 @@ class Client:
         return confirmed
 
     def datasets(self) -> list[DatasetView]:
-        return list(self._call("GET", "/datasets"))
+        return list(self._all("/datasets"))
 
     def dataset(self, title: str) -> DatasetView:
         dataset: DatasetView = self._call("GET", f"/datasets/{quote(title, '')}")
@@ -159,14 +162,14 @@ class Client:
         return dataset
 
     def jobs(self, limit: int = 50) -> list[JobView]:
-        return list(self._call("GET", "/jobs", query={"limit": str(limit)}))
+        return list(islice(self._all("/jobs", {"limit": str(min(limit, _PAGE))}), limit))
 
     def job(self, job_id: str) -> JobView:
         job: JobView = self._call("GET", f"/jobs/{quote(job_id, '')}")
         return job
 
     def events(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
-        return list(self._call("GET", f"/jobs/{quote(job_id, '')}/events", query={"after": str(after)}))
+        return list(self._all(f"/jobs/{quote(job_id, '')}/events", {"after": str(after)}))
 
     def plan(self, document: str, assume: int | None = None) -> PlanView:
         """`assume`: how many columns a partner has whose columns nobody named."""
@@ -201,6 +204,16 @@ class Client:
             if job["state"] in ENDED:
                 return job
             wait()
+
+    def _all(self, path: str, query: dict[str, str] | None = None) -> Iterator[Any]:
+        """The items of every page; the next page is asked for once the one before is used up."""
+        asked = {"limit": str(_PAGE), **(query or {})}
+        while True:
+            page = self._call("GET", path, query=asked)
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            asked["cursor"] = page["next"]
 
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, str] | None = None

@@ -17,9 +17,10 @@ from isthmus.service.doctor import examine_node, examine_partner
 from isthmus.service.gate import Gate
 from isthmus.service.node import Node
 from isthmus.service.once import Once
+from isthmus.service.paging import LIMIT_MAX, Cursor, Limit, bad_cursor, page, read_cursor
 from isthmus.service.problems import add_handlers, language_of
-from isthmus.service.views import dataset_view, job_view, partner_view, plan_view
-from isthmus.store.records import StoredJob
+from isthmus.service.views import dataset_view, event_view, job_view, partner_view, plan_view
+from isthmus.store.records import StoredJob, StoredPartner
 from isthmus.table import IdForm
 
 
@@ -113,9 +114,14 @@ def _node_routes(api: APIRouter, node: Node) -> None:
 
 def _partner_routes(api: APIRouter, node: Node) -> None:
     @api.get("/partners")
-    async def partners(request: Request) -> list[dict[str, Any]]:
-        states = {p.name: node.link.state(p.name) for p in node.store.partners() if p.confirmed}
-        return [partner_view(p, states.get(p.name), _language(request)) for p in node.store.partners()]
+    async def partners(request: Request, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
+        (after,) = read_cursor("partners", cursor, str) or [""]
+
+        def view(partner: StoredPartner) -> dict[str, Any]:
+            state = node.link.state(partner.name) if partner.confirmed else None
+            return partner_view(partner, state, _language(request))
+
+        return page("partners", node.store.partners(after, limit + 1), limit, lambda p: [p.name], view)
 
     @api.post("/partners/invite")
     async def invite() -> dict[str, str]:
@@ -133,8 +139,10 @@ def _partner_routes(api: APIRouter, node: Node) -> None:
 
 def _dataset_routes(api: APIRouter, node: Node) -> None:
     @api.get("/datasets")
-    async def datasets() -> list[dict[str, Any]]:
-        return [dataset_view(dataset) for dataset in node.datasets.all()]
+    async def datasets(limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
+        name, version = read_cursor("datasets", cursor, str, int) or ["", 0]
+        found = node.store.datasets((name, version), limit + 1)
+        return page("datasets", found, limit, lambda d: [d.name, d.version], dataset_view)
 
     @api.post("/datasets")
     async def add(body: NewDataset) -> dict[str, Any]:
@@ -165,10 +173,12 @@ def _job_routes(api: APIRouter, node: Node) -> None:
             return None
 
     @api.get("/jobs")
-    async def list_jobs(
-        request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50
-    ) -> list[dict[str, Any]]:
-        return [view(job, request) for job in node.store.jobs(limit)]
+    async def list_jobs(request: Request, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
+        (before,) = read_cursor("jobs", cursor, str) or [None]
+        if before is not None and node.store.job(before) is None:
+            raise bad_cursor()
+        found = node.store.jobs(limit + 1, before)
+        return page("jobs", found, limit, lambda job: [job.id], lambda job: view(job, request))
 
     @api.post("/jobs")
     async def propose(request: Request, body: NewJob) -> dict[str, Any]:
@@ -190,12 +200,14 @@ def _job_routes(api: APIRouter, node: Node) -> None:
 
     @api.get("/jobs/{job_id}/events")
     async def events(
-        job_id: str, after: int = 0, limit: Annotated[int, Query(ge=1, le=500)] = 500
-    ) -> list[dict[str, Any]]:
-        return [
-            {"id": e.id, "at": e.at.isoformat(), "kind": e.kind, "party": e.party or own, "data": e.data}
-            for e in node.store.events(jobs.find(job_id).id, after, limit)
-        ]
+        job_id: str,
+        after: Annotated[int, Query(ge=0, lt=2**63, description="The id of the last event seen.")] = 0,
+        limit: Limit = LIMIT_MAX,
+        cursor: Cursor = None,
+    ) -> dict[str, Any]:
+        (last,) = read_cursor("events", cursor, int) or [after]
+        found = node.store.events(jobs.find(job_id).id, last, limit + 1)
+        return page("events", found, limit, lambda e: [e.id], lambda e: event_view(e, own))
 
     @api.post("/jobs/{job_id}/accept")
     async def accept(request: Request, job_id: str) -> dict[str, Any]:

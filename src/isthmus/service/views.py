@@ -9,7 +9,7 @@ from typing import Any
 from isthmus.base.errors import IsthmusError, rebuild
 from isthmus.base.progress import Step
 from isthmus.jobs.plan import Plan
-from isthmus.store.records import Answer, StoredDataset, StoredJob, StoredPartner
+from isthmus.store.records import Answer, Event, StoredDataset, StoredJob, StoredPartner
 from isthmus.wire.link import LinkState
 
 
@@ -101,6 +101,16 @@ def job_view(
         "error": error_view(error, language) if error else None,
         "result": job.result,
         "folder": folder,
+    }
+
+
+def event_view(event: Event, own: str) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "at": event.at.isoformat(),
+        "kind": event.kind,
+        "party": event.party or own,
+        "data": event.data,
     }
 
 

@@ -37,8 +37,9 @@ class MemoryStore:
     def partner(self, name: str) -> StoredPartner | None:
         return self._partners.get(name)
 
-    def partners(self) -> list[StoredPartner]:
-        return [self._partners[name] for name in sorted(self._partners)]
+    def partners(self, after: str = "", limit: int = -1) -> list[StoredPartner]:
+        found = [self._partners[name] for name in sorted(self._partners) if name > after]
+        return found if limit < 0 else found[:limit]
 
     def put_invitation(self, invitation: Invitation) -> None:
         self._invitations[invitation.id] = invitation
@@ -69,8 +70,9 @@ class MemoryStore:
     def dataset(self, name: str, version: int) -> StoredDataset | None:
         return self._datasets.get((name, version))
 
-    def datasets(self) -> list[StoredDataset]:
-        return [self._datasets[key] for key in sorted(self._datasets)]
+    def datasets(self, after: tuple[str, int] = ("", 0), limit: int = -1) -> list[StoredDataset]:
+        found = [self._datasets[key] for key in sorted(self._datasets) if key > after]
+        return found if limit < 0 else found[:limit]
 
     def add_job(self, job: StoredJob, answers: Collection[Answer]) -> bool:
         taken = any((j.digest, j.number) == (job.digest, job.number) for j in self._jobs.values())
@@ -84,8 +86,11 @@ class MemoryStore:
     def job(self, job_id: str) -> StoredJob | None:
         return self._jobs.get(job_id)
 
-    def jobs(self, limit: int = 50) -> list[StoredJob]:
-        return list(self._jobs.values())[::-1][:limit]
+    def jobs(self, limit: int = 50, before: str | None = None) -> list[StoredJob]:
+        newest = list(self._jobs)[::-1]
+        if before is not None:
+            newest = newest[newest.index(before) + 1 :] if before in self._jobs else []
+        return [self._jobs[job_id] for job_id in newest[:limit]]
 
     def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
         return [job for job in self._jobs.values() if job.state in states]

@@ -113,7 +113,8 @@ class Store(Protocol):
 
     def partner(self, name: str) -> StoredPartner | None: ...
 
-    def partners(self) -> list[StoredPartner]: ...
+    def partners(self, after: str = "", limit: int = -1) -> list[StoredPartner]:
+        """By name, from the one behind `after` on; -1: all."""
 
     def put_invitation(self, invitation: Invitation) -> None: ...
 
@@ -135,16 +136,16 @@ class Store(Protocol):
 
     def dataset(self, name: str, version: int) -> StoredDataset | None: ...
 
-    def datasets(self) -> list[StoredDataset]:
-        """By name and version."""
+    def datasets(self, after: tuple[str, int] = ("", 0), limit: int = -1) -> list[StoredDataset]:
+        """By name and version, from the one behind `after` on; -1: all."""
 
     def add_job(self, job: StoredJob, answers: Collection[Answer]) -> bool:
         """False, and nothing done, if the id is taken or that run of the digest exists."""
 
     def job(self, job_id: str) -> StoredJob | None: ...
 
-    def jobs(self, limit: int = 50) -> list[StoredJob]:
-        """Newest first."""
+    def jobs(self, limit: int = 50, before: str | None = None) -> list[StoredJob]:
+        """Newest first, from the one older than the job `before` on."""
 
     def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
         """Oldest first."""

@@ -105,8 +105,9 @@ class SqlStore:
         row = self._db.execute("SELECT * FROM partner WHERE name = ?", (name,)).fetchone()
         return _partner(row) if row else None
 
-    def partners(self) -> list[StoredPartner]:
-        return [_partner(row) for row in self._db.execute("SELECT * FROM partner ORDER BY name")]
+    def partners(self, after: str = "", limit: int = -1) -> list[StoredPartner]:
+        rows = self._db.execute("SELECT * FROM partner WHERE name > ? ORDER BY name LIMIT ?", (after, limit))
+        return [_partner(row) for row in rows]
 
     def put_invitation(self, invitation: Invitation) -> None:
         with self._write():
@@ -152,8 +153,12 @@ class SqlStore:
         ).fetchone()
         return _dataset(row) if row else None
 
-    def datasets(self) -> list[StoredDataset]:
-        return [_dataset(row) for row in self._db.execute("SELECT * FROM dataset ORDER BY name, version")]
+    def datasets(self, after: tuple[str, int] = ("", 0), limit: int = -1) -> list[StoredDataset]:
+        rows = self._db.execute(
+            "SELECT * FROM dataset WHERE (name, version) > (?, ?) ORDER BY name, version LIMIT ?",
+            (*after, limit),
+        )
+        return [_dataset(row) for row in rows]
 
     def add_job(self, job: StoredJob, answers: Collection[Answer]) -> bool:
         with self._write():
@@ -185,11 +190,13 @@ class SqlStore:
         row = self._db.execute(f"SELECT {_JOB} FROM job WHERE id = ?", (job_id,)).fetchone()
         return _job(row) if row else None
 
-    def jobs(self, limit: int = 50) -> list[StoredJob]:
-        return [
-            _job(row)
-            for row in self._db.execute(f"SELECT {_JOB} FROM job ORDER BY row DESC LIMIT ?", (limit,))
-        ]
+    def jobs(self, limit: int = 50, before: str | None = None) -> list[StoredJob]:
+        where = "" if before is None else "WHERE row < (SELECT row FROM job WHERE id = :before)"
+        rows = self._db.execute(
+            f"SELECT {_JOB} FROM job {where} ORDER BY row DESC LIMIT :limit",
+            {"limit": limit, "before": before},
+        )
+        return [_job(row) for row in rows]
 
     def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
         marks = ", ".join("?" for _ in states)
