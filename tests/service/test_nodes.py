@@ -205,3 +205,16 @@ def test_nodes_end_when_their_starter_lets_go_of_them(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0]
     with pytest.raises(LocalError):
         Client(folder)
+
+
+def test_a_job_is_followed_by_its_events_and_never_asked_for_in_between(nodes: TemporaryNodes) -> None:
+    def never() -> None:
+        raise AssertionError("the stream of events did not come through")
+
+    bank, partner = nodes.nodes
+    job_id = bank.client.propose(text("card"))["id"]
+    until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
+    partner.client.accept_job(job_id)
+    seen: list[str] = []
+    ended_as = bank.client.follow(job_id, never, lambda job: seen.append(job["state"]))
+    assert (ended_as["state"], seen[-1]) == ("done", "done")

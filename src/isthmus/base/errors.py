@@ -287,6 +287,12 @@ POLICY: dict[str, Entry] = {
         "Write a later metadata.valid_until and propose it again.",
         "请修改 metadata.valid_until 后重新提交。",
     ),
+    "rate": Entry(
+        "Too much at once: more than {what}.",
+        "请求过多：超过 {what}。",
+        "Wait {wait_s} s and send it again.",
+        "请等待 {wait_s} 秒后重试。",
+    ),
     "sign_in": Entry(
         "This request carries no valid token.",
         "请求未携带有效令牌。",

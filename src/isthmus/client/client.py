@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypedDict
@@ -16,6 +17,7 @@ from isthmus.store.folder import NodeFolder
 from isthmus.store.records import ENDED
 
 _PAGE = 200
+_SILENCE_S = 10.0
 
 
 class PartnerView(TypedDict):
@@ -193,17 +195,49 @@ class Client:
         job: JobView = self._call("POST", f"/jobs/{quote(job_id, '')}/refuse")
         return job
 
-    def follow(self, job_id: str, wait: Callable[[], None], on_change: Callable[[JobView], None]) -> JobView:
-        """Asks again after every `wait` until the job has ended; `on_change` sees each answer that is new."""
+    def follow(
+        self,
+        job_id: str,
+        wait: Callable[[], None],
+        on_change: Callable[[JobView], None],
+        check: Callable[[], None] = lambda: None,
+    ) -> JobView:
+        """Follows a job to its end; `on_change` sees each view of it that is new.
+
+        Reads the events as they come and calls `check` at least every second. Where no stream comes through, asks again
+        after every `wait`.
+        """
         seen: JobView | None = None
-        while True:
-            job = self.job(job_id)
-            if job != seen:
-                on_change(job)
-                seen = job
-            if job["state"] in ENDED:
-                return job
-            wait()
+        with closing(self._signals(job_id)) as signals:
+            while True:
+                job = self.job(job_id)
+                if job != seen:
+                    on_change(job)
+                    seen = job
+                if job["state"] in ENDED:
+                    return job
+                for told in signals:
+                    check()
+                    if told:
+                        break
+                else:
+                    wait()
+
+    def _signals(self, job_id: str) -> Generator[bool, None, None]:
+        """True after every event of the stream, False after a sign of life; ends where no stream comes through."""
+        headers = {"Accept": "text/event-stream"}
+        path = f"/jobs/{quote(job_id, '')}/events"
+        try:
+            with self._http.stream(
+                "GET", path, params={"heartbeat_s": "1"}, headers=headers, timeout=_SILENCE_S
+            ) as answer:
+                if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    return
+                for line in answer.iter_lines():
+                    if line.startswith((":", "data:")):
+                        yield not line.startswith(":")
+        except httpx.TransportError:
+            return
 
     def _all(self, path: str, query: dict[str, str] | None = None) -> Iterator[Any]:
         """The items of every page; the next page is asked for once the one before is used up."""

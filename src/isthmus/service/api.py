@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Header, Query, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 import isthmus
@@ -19,6 +20,7 @@ from isthmus.service.node import Node
 from isthmus.service.once import Once
 from isthmus.service.paging import LIMIT_MAX, Cursor, Limit, bad_cursor, page, read_cursor
 from isthmus.service.problems import add_handlers, language_of
+from isthmus.service.stream import Streams
 from isthmus.service.views import dataset_view, event_view, job_view, partner_view, plan_view
 from isthmus.store.records import StoredJob, StoredPartner
 from isthmus.table import IdForm
@@ -75,7 +77,9 @@ def make_app(node: Node, token: str) -> FastAPI:
     _node_routes(api, node)
     _partner_routes(api, node)
     _dataset_routes(api, node)
-    _job_routes(api, node)
+    streams = Streams(node.config.party, node.jobs, node.store, node.clock)
+    app.state.streams = streams
+    _job_routes(api, node, streams)
     app.include_router(api)
     add_handlers(app, node.config.party)
     # The last one added is the first to see a request.
@@ -157,7 +161,7 @@ def _dataset_routes(api: APIRouter, node: Node) -> None:
         return dataset_view(node.datasets.find(title), whole=True)
 
 
-def _job_routes(api: APIRouter, node: Node) -> None:
+def _job_routes(api: APIRouter, node: Node, streams: Streams) -> None:
     jobs, own = node.jobs, node.config.party
 
     def view(job: StoredJob, request: Request) -> dict[str, Any]:
@@ -198,15 +202,26 @@ def _job_routes(api: APIRouter, node: Node) -> None:
         made = jobs.plan_of(jobs.find(job_id))
         return plan_view(made, _language(request), own_columns(parse_job(made.resolved)))
 
-    @api.get("/jobs/{job_id}/events")
+    @api.get("/jobs/{job_id}/events", response_model=None)
     async def events(
+        request: Request,
         job_id: str,
         after: Annotated[int, Query(ge=0, lt=2**63, description="The id of the last event seen.")] = 0,
         limit: Limit = LIMIT_MAX,
         cursor: Cursor = None,
-    ) -> dict[str, Any]:
+        heartbeat_s: Annotated[int, Query(ge=1, le=60, description="Streams: the longest silence.")] = 15,
+        last_event_id: Annotated[int | None, Header(ge=0, lt=2**63)] = None,
+    ) -> dict[str, Any] | StreamingResponse:
+        """A page of events; as a stream where `Accept` asks for `text/event-stream`."""
+        job = jobs.find(job_id)
+        if "text/event-stream" in request.headers.get("accept", ""):
+            streams.check_room()
+            since = after if last_event_id is None else last_event_id
+            told = streams.follow(job.id, since, heartbeat_s)
+            headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+            return StreamingResponse(told, media_type="text/event-stream", headers=headers)
         (last,) = read_cursor("events", cursor, int) or [after]
-        found = node.store.events(jobs.find(job_id).id, last, limit + 1)
+        found = node.store.events(job.id, last, limit + 1)
         return page("events", found, limit, lambda e: [e.id], lambda e: event_view(e, own))
 
     @api.post("/jobs/{job_id}/accept")

@@ -20,6 +20,7 @@ _STATUS = {
     "conflict": 409,
     "already_there": 409,
     "key_unfinished": 409,
+    "rate": 429,
 }
 
 
@@ -36,6 +37,8 @@ def answer(
 ) -> JSONResponse:
     status = status or _STATUS.get(error.code, error.status)
     body = problem(error, language, party) | {"status": status}
+    if error.code == "rate":
+        headers = {"Retry-After": str(error.fields["wait_s"]), **(headers or {})}
     return JSONResponse(body, status, headers=headers, media_type=PROBLEM)
 
 
