@@ -177,3 +177,18 @@ def test_lists_are_read_on_from_an_item(opened: Opened) -> None:
     assert [p.name for p in store.partners("p1", 1)] == ["p2"]
     assert [d.title for d in store.datasets(("a", 1), 2)] == ["a@2", "b@1"]
     assert (len(store.partners()), len(store.datasets())) == (4, 4)
+
+
+def test_jobs_are_counted_by_state(opened: Opened) -> None:
+    store = opened.store
+    assert (store.count_jobs(), store.answers_now()) == ({}, True)
+    for number in range(3):
+        store.add_job(job(f"j-{number}", number=number + 1), [])
+    store.move_job("j-1", {"proposed"}, "queued", LATER)
+    assert opened.again().count_jobs() == {"proposed": 2, "queued": 1}
+
+
+def test_a_closed_sql_store_does_not_answer(tmp_path: Path) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    store.close()
+    assert not store.answers_now()

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Header, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 import isthmus
@@ -15,7 +15,8 @@ from isthmus.jobs.document import MAX_BYTES
 from isthmus.jobs.spec import JobFile, parse_job
 from isthmus.service.datasets import columns_in
 from isthmus.service.doctor import examine_node, examine_partner
-from isthmus.service.gate import Gate
+from isthmus.service.gate import Gate, Limits
+from isthmus.service.metrics import TEXT, Counted, Metrics
 from isthmus.service.node import Node
 from isthmus.service.once import Once
 from isthmus.service.paging import LIMIT_MAX, Cursor, Limit, bad_cursor, page, read_cursor
@@ -69,7 +70,7 @@ class NewJob(JobText):
     test_ids_path: Annotated[str, Field(max_length=4096)] | None = None
 
 
-def make_app(node: Node, token: str) -> FastAPI:
+def make_app(node: Node, token: str, limits: Limits | None = None) -> FastAPI:
     """The application of one node."""
     app = FastAPI(title="Isthmus", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.node = node
@@ -81,11 +82,31 @@ def make_app(node: Node, token: str) -> FastAPI:
     app.state.streams = streams
     _job_routes(api, node, streams)
     app.include_router(api)
+    metrics = Metrics(node)
+    _probe_routes(app, node, metrics)
     add_handlers(app, node.config.party)
     # The last one added is the first to see a request.
     app.add_middleware(Once, store=node.store, clock=node.clock, party=node.config.party)
-    app.add_middleware(Gate, token=token, party=node.config.party)
+    limits = limits or Limits()
+    app.add_middleware(Gate, token=token, party=node.config.party, clock=node.clock, limits=limits)
+    app.add_middleware(Counted, metrics=metrics, clock=node.clock)
     return app
+
+
+def _probe_routes(app: FastAPI, node: Node, metrics: Metrics) -> None:
+    """For those who watch over the process. `/health` and `/ready` need no token and say nothing but yes or no."""
+
+    @app.get("/health", response_class=PlainTextResponse)
+    async def health() -> PlainTextResponse:
+        return PlainTextResponse("ok\n")
+
+    @app.get("/ready", response_class=PlainTextResponse)
+    async def ready() -> PlainTextResponse:
+        return PlainTextResponse("ok\n") if node.ready() else PlainTextResponse("not ready\n", 503)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def figures() -> Response:
+        return Response(metrics.text(), media_type=TEXT)
 
 
 def _node_routes(api: APIRouter, node: Node) -> None:

@@ -10,26 +10,41 @@ import hmac
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigError, DataError, IsthmusError, PolicyError
 from isthmus.service.problems import answer, language_of
 
 BODY_MAX_BYTES = 4 * 2**20
 DEPTH_MAX = 32
-OPEN: frozenset[str] = frozenset()
+OPEN = frozenset({"/health", "/ready"})
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?+', re.DOTALL)
 _OTHER = re.compile(rb"[^][{}]+")
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Requests of one token: so many at once, and so many a second in the long run."""
+
+    burst: int = 1000
+    per_s: float = 100.0
+
+
 class Gate:
-    def __init__(self, app: ASGIApp, token: str, party: str) -> None:
+    """Requests without a valid token share one bucket; those without need of one have none, so that no flood hides the node
+    from its watchers."""
+
+    def __init__(self, app: ASGIApp, token: str, party: str, clock: Clock, limits: Limits) -> None:
         self._app = app
         self._wanted = f"Bearer {token}".encode()
         self._party = party
+        self._signed_in = _Bucket(clock, limits)
+        self._strangers = _Bucket(clock, limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,8 +74,31 @@ class Gate:
 
     def _check_token(self, headers: Headers) -> None:
         given = headers.get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(given, self._wanted):
+        known = hmac.compare_digest(given, self._wanted)
+        (self._signed_in if known else self._strangers).take()
+        if not known:
             raise _Refusal(PolicyError("sign_in"), 401)
+
+
+class _Bucket:
+    """Holds `burst` requests and gains `per_s` of them a second."""
+
+    def __init__(self, clock: Clock, limits: Limits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._left = float(limits.burst)
+        self._since_s = clock.monotonic_s()
+
+    def take(self) -> None:
+        now_s, limits = self._clock.monotonic_s(), self._limits
+        self._left = min(limits.burst, self._left + (now_s - self._since_s) * limits.per_s)
+        self._since_s = now_s
+        if self._left < 1:
+            wait_s = math.ceil((1 - self._left) / limits.per_s)
+            raise _Refusal(
+                PolicyError("rate", what=f"{limits.per_s:g} requests a second", wait_s=wait_s), 429
+            )
+        self._left -= 1
 
 
 class _Refusal(Exception):

@@ -52,6 +52,7 @@ class Node:
         )
         self.partners = Partners(self.store, own, key, self.link, clock, self.jobs.talk_to)
         self.link_port: int | None = None
+        self._started = False
 
     async def start(self) -> None:
         if self.config.listen:
@@ -65,8 +66,14 @@ class Node:
         self.partners.begin()
         self.jobs.begin()
         await self.link.start()
+        self._started = True
+
+    def ready(self) -> bool:
+        """Whether the node has started and its store can be read."""
+        return self._started and self.store.answers_now()
 
     async def close(self) -> None:
+        self._started = False
         await self.jobs.close()
         await self.link.close()
         self.store.close()

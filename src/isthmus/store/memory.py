@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
@@ -95,6 +96,9 @@ class MemoryStore:
     def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
         return [job for job in self._jobs.values() if job.state in states]
 
+    def count_jobs(self) -> dict[JobState, int]:
+        return dict(Counter(job.state for job in self._jobs.values()))
+
     def runs_of(self, digest: bytes) -> int:
         return max((job.number for job in self._jobs.values() if job.digest == digest), default=0)
 
@@ -142,6 +146,9 @@ class MemoryStore:
 
     def free_key(self, key: str) -> None:
         del self._keys[key]
+
+    def answers_now(self) -> bool:
+        return True
 
     def close(self) -> None:
         pass

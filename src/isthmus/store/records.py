@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 JobState = Literal[
     "draft", "proposed", "accepted", "queued", "running", "done", "failed", "refused", "stopped"
 ]
+STATES: tuple[JobState, ...] = get_args(JobState)
 ENDED: frozenset[JobState] = frozenset({"done", "failed", "refused", "stopped"})
 Role = Literal["label_owner", "feature_owner"]
 
@@ -150,6 +151,9 @@ class Store(Protocol):
     def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
         """Oldest first."""
 
+    def count_jobs(self) -> dict[JobState, int]:
+        """How many jobs are in each state that any is in."""
+
     def runs_of(self, digest: bytes) -> int:
         """The highest run number of this digest, 0 if there is none."""
 
@@ -182,5 +186,8 @@ class Store(Protocol):
 
     def free_key(self, key: str) -> None:
         """The request that claimed the key made nothing."""
+
+    def answers_now(self) -> bool:
+        """Whether the store can be read."""
 
     def close(self) -> None: ...

@@ -205,6 +205,9 @@ class SqlStore:
         )
         return [_job(row) for row in rows]
 
+    def count_jobs(self) -> dict[JobState, int]:
+        return dict(self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
+
     def runs_of(self, digest: bytes) -> int:
         (number,) = self._db.execute(
             "SELECT coalesce(max(number), 0) FROM job WHERE digest = ?", (digest,)
@@ -282,6 +285,13 @@ class SqlStore:
     def free_key(self, key: str) -> None:
         with self._write():
             self._db.execute("DELETE FROM kept_reply WHERE key = ?", (key,))
+
+    def answers_now(self) -> bool:
+        try:
+            self._db.execute("SELECT count(*) FROM partner").fetchone()
+        except sqlite3.Error:
+            return False
+        return True
 
     def close(self) -> None:
         self._db.close()
