@@ -17,6 +17,7 @@ TABLE: dict[tuple[str, str], tuple[int, int, int]] = {
     ("GET", "/health"): (200, 200, 200),
     ("GET", "/ready"): (200, 200, 200),
     ("GET", "/metrics"): (401, 401, 200),
+    ("GET", "/api/v1/openapi.json"): (401, 401, 200),
     ("GET", "/api/v1/node"): (401, 401, 200),
     ("GET", "/api/v1/node/doctor"): (401, 401, 200),
     ("GET", "/api/v1/partners"): (401, 401, 200),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Header, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Security
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 import isthmus
@@ -21,6 +22,21 @@ from isthmus.service.node import Node
 from isthmus.service.once import Once
 from isthmus.service.paging import LIMIT_MAX, Cursor, Limit, bad_cursor, page, read_cursor
 from isthmus.service.problems import add_handlers, language_of
+from isthmus.service.shapes import (
+    PROBLEM_REPLIES,
+    AcceptedShape,
+    DatasetShape,
+    EventShape,
+    FindingShape,
+    JobShape,
+    LineShape,
+    NodeShape,
+    PageShape,
+    PartnerShape,
+    PlanShape,
+    ProblemShape,
+    shaped,
+)
 from isthmus.service.stream import Streams
 from isthmus.service.views import dataset_view, event_view, job_view, partner_view, plan_view
 from isthmus.store.records import StoredJob, StoredPartner
@@ -31,18 +47,50 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def _example(body: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [body]})
+
+
+def _key(
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Sent again under the same key within 24 hours, the request acts once."),
+    ] = None,
+) -> None:
+    """Names the header in the OpenAPI document; `Once` reads it before any route does."""
+
+
+ONCE = [Depends(_key)]
+# For the OpenAPI document; it is the gate that asks.
+BEARER = [Security(HTTPBearer(auto_error=False))]
+
+
 class TokenLine(_Body):
     """An invitation or a reply, one line."""
+
+    model_config = _example({"line": "isthmus-invite-1.eyJ..."})
 
     line: Annotated[str, Field(max_length=16 * 1024)]
 
 
 class FourWords(_Body):
+    model_config = _example({"words": ["babad", "babaf", "babag", "babah"]})
+
     words: Annotated[list[Annotated[str, Field(max_length=16)]], Field(min_length=4, max_length=4)]
 
 
 class NewDataset(_Body):
     """How to read a table; as in `table.ReadOptions`."""
+
+    model_config = _example(
+        {
+            "name": "applicants",
+            "path": "/data/applicants.csv",
+            "key": "phone",
+            "form": "phone-cn",
+            "label": "bad",
+        }
+    )
 
     name: Annotated[str, Field(max_length=64)]
     path: Annotated[str, Field(max_length=4096)]
@@ -60,12 +108,18 @@ class NewDataset(_Body):
 class JobText(_Body):
     """A job file as text, YAML or JSON; how many columns a partner has whose columns nobody named."""
 
+    model_config = _example({"document": "apiVersion: isthmus/v1\nkind: Job\n..."})
+
     document: Annotated[str, Field(max_length=MAX_BYTES)]
     assume: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
 
 class NewJob(JobText):
     """A job file; where the split is by ids, also the file that lists them."""
+
+    model_config = _example(
+        {"document": "apiVersion: isthmus/v1\nkind: Job\n...", "test_ids_path": "/data/test-ids.csv"}
+    )
 
     test_ids_path: Annotated[str, Field(max_length=4096)] | None = None
 
@@ -74,7 +128,15 @@ def make_app(node: Node, token: str, limits: Limits | None = None) -> FastAPI:
     """The application of one node."""
     app = FastAPI(title="Isthmus", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.node = node
-    api = APIRouter(prefix="/api/v1")
+    api = APIRouter(prefix="/api/v1", dependencies=BEARER, responses=PROBLEM_REPLIES)
+
+    @api.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> dict[str, Any]:
+        document = app.openapi()
+        schemas = document["components"]["schemas"]
+        schemas["ProblemShape"] = ProblemShape.model_json_schema(mode="serialization")
+        return document
+
     _node_routes(api, node)
     _partner_routes(api, node)
     _dataset_routes(api, node)
@@ -104,13 +166,13 @@ def _probe_routes(app: FastAPI, node: Node, metrics: Metrics) -> None:
     async def ready() -> PlainTextResponse:
         return PlainTextResponse("ok\n") if node.ready() else PlainTextResponse("not ready\n", 503)
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, dependencies=BEARER, responses=PROBLEM_REPLIES)
     async def figures() -> Response:
         return Response(metrics.text(), media_type=TEXT)
 
 
 def _node_routes(api: APIRouter, node: Node) -> None:
-    @api.get("/node")
+    @api.get("/node", responses=shaped(NodeShape))
     async def show() -> dict[str, Any]:
         return {
             "party": node.config.party,
@@ -121,7 +183,7 @@ def _node_routes(api: APIRouter, node: Node) -> None:
             "home": str(node.folder.home),
         }
 
-    @api.get("/node/doctor")
+    @api.get("/node/doctor", responses=shaped(list[FindingShape]))
     async def doctor(request: Request, partner: str | None = None) -> list[dict[str, Any]]:
         language = _language(request)
         findings = examine_node(node.folder, language)
@@ -138,7 +200,7 @@ def _node_routes(api: APIRouter, node: Node) -> None:
 
 
 def _partner_routes(api: APIRouter, node: Node) -> None:
-    @api.get("/partners")
+    @api.get("/partners", responses=shaped(PageShape[PartnerShape]))
     async def partners(request: Request, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
         (after,) = read_cursor("partners", cursor, str) or [""]
 
@@ -148,28 +210,28 @@ def _partner_routes(api: APIRouter, node: Node) -> None:
 
         return page("partners", node.store.partners(after, limit + 1), limit, lambda p: [p.name], view)
 
-    @api.post("/partners/invite")
+    @api.post("/partners/invite", responses=shaped(LineShape), dependencies=ONCE)
     async def invite() -> dict[str, str]:
         return {"line": node.partners.invite()}
 
-    @api.post("/partners/accept")
+    @api.post("/partners/accept", responses=shaped(AcceptedShape), dependencies=ONCE)
     async def accept(request: Request, body: TokenLine) -> dict[str, Any]:
         partner, reply = await node.partners.accept(body.line)
         return {**partner_view(partner, None, _language(request)), "reply": reply}
 
-    @api.post("/partners/{name}/confirm")
+    @api.post("/partners/{name}/confirm", responses=shaped(PartnerShape), dependencies=ONCE)
     async def confirm(request: Request, name: str, body: FourWords) -> dict[str, Any]:
         return partner_view(node.partners.confirm(name, body.words), None, _language(request))
 
 
 def _dataset_routes(api: APIRouter, node: Node) -> None:
-    @api.get("/datasets")
+    @api.get("/datasets", responses=shaped(PageShape[DatasetShape]))
     async def datasets(limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
         name, version = read_cursor("datasets", cursor, str, int) or ["", 0]
         found = node.store.datasets((name, version), limit + 1)
         return page("datasets", found, limit, lambda d: [d.name, d.version], dataset_view)
 
-    @api.post("/datasets")
+    @api.post("/datasets", responses=shaped(DatasetShape), dependencies=ONCE)
     async def add(body: NewDataset) -> dict[str, Any]:
         given = body.model_dump()
         given["missing"] = tuple(body.missing)
@@ -177,7 +239,7 @@ def _dataset_routes(api: APIRouter, node: Node) -> None:
             await node.datasets.add(given.pop("name"), given.pop("path"), **given), whole=True
         )
 
-    @api.get("/datasets/{title}")
+    @api.get("/datasets/{title}", responses=shaped(DatasetShape))
     async def dataset(title: str) -> dict[str, Any]:
         return dataset_view(node.datasets.find(title), whole=True)
 
@@ -197,7 +259,7 @@ def _job_routes(api: APIRouter, node: Node, streams: Streams) -> None:
         except ConfigError:
             return None
 
-    @api.get("/jobs")
+    @api.get("/jobs", responses=shaped(PageShape[JobShape]))
     async def list_jobs(request: Request, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
         (before,) = read_cursor("jobs", cursor, str) or [None]
         if before is not None and node.store.job(before) is None:
@@ -205,25 +267,25 @@ def _job_routes(api: APIRouter, node: Node, streams: Streams) -> None:
         found = node.store.jobs(limit + 1, before)
         return page("jobs", found, limit, lambda job: [job.id], lambda job: view(job, request))
 
-    @api.post("/jobs")
+    @api.post("/jobs", responses=shaped(JobShape), dependencies=ONCE)
     async def propose(request: Request, body: NewJob) -> dict[str, Any]:
         return view(await jobs.propose(body.document.encode(), body.test_ids_path, body.assume), request)
 
-    @api.post("/jobs/plan")
+    @api.post("/jobs/plan", responses=shaped(PlanShape))
     async def plan(request: Request, body: JobText) -> dict[str, Any]:
         made = jobs.plan(body.document.encode(), body.assume)
         return plan_view(made, _language(request), own_columns(parse_job(made.resolved)))
 
-    @api.get("/jobs/{job_id}")
+    @api.get("/jobs/{job_id}", responses=shaped(JobShape))
     async def show(request: Request, job_id: str) -> dict[str, Any]:
         return view(jobs.find(job_id), request)
 
-    @api.get("/jobs/{job_id}/plan")
+    @api.get("/jobs/{job_id}/plan", responses=shaped(PlanShape))
     async def plan_of(request: Request, job_id: str) -> dict[str, Any]:
         made = jobs.plan_of(jobs.find(job_id))
         return plan_view(made, _language(request), own_columns(parse_job(made.resolved)))
 
-    @api.get("/jobs/{job_id}/events", response_model=None)
+    @api.get("/jobs/{job_id}/events", response_model=None, responses=shaped(PageShape[EventShape]))
     async def events(
         request: Request,
         job_id: str,
@@ -245,11 +307,11 @@ def _job_routes(api: APIRouter, node: Node, streams: Streams) -> None:
         found = node.store.events(job.id, last, limit + 1)
         return page("events", found, limit, lambda e: [e.id], lambda e: event_view(e, own))
 
-    @api.post("/jobs/{job_id}/accept")
+    @api.post("/jobs/{job_id}/accept", responses=shaped(JobShape), dependencies=ONCE)
     async def accept(request: Request, job_id: str) -> dict[str, Any]:
         return view(await jobs.accept(job_id), request)
 
-    @api.post("/jobs/{job_id}/refuse")
+    @api.post("/jobs/{job_id}/refuse", responses=shaped(JobShape), dependencies=ONCE)
     async def refuse(request: Request, job_id: str) -> dict[str, Any]:
         return view(jobs.refuse(job_id), request)
 
