@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from isthmus.base.errors import ConfigError, LocalError, PolicyError
@@ -218,3 +219,24 @@ def test_a_job_is_followed_by_its_events_and_never_asked_for_in_between(nodes: T
     seen: list[str] = []
     ended_as = bank.client.follow(job_id, never, lambda job: seen.append(job["state"]))
     assert (ended_as["state"], seen[-1]) == ("done", "done")
+
+
+def test_an_open_stream_of_events_keeps_no_node_from_ending(nodes: TemporaryNodes) -> None:
+    bank, partner = nodes.nodes
+    job_id = bank.client.propose(text("stays-proposed"))["id"]
+    until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
+    control = partner.folder.control()
+    with httpx.stream(
+        "GET",
+        f"http://127.0.0.1:{control.port}/api/v1/jobs/{job_id}/events",
+        headers={"Authorization": f"Bearer {control.token}", "Accept": "text/event-stream"},
+        timeout=60,
+        trust_env=False,
+    ) as answer:
+        lines = answer.iter_lines()
+        assert any(line == "event: job.state" for line in lines)
+        partner.process.terminate()
+        list(lines)
+        assert partner.process.wait() == 0
+    nodes.restart("data-co")
+    assert partner.client.job(job_id)["state"] == "proposed"

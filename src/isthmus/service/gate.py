@@ -52,9 +52,10 @@ class Gate:
             return
         headers = Headers(scope=scope)
         try:
+            body = b""
             if scope["path"] not in OPEN:
                 self._check_token(headers)
-            body = await _checked_body(headers, receive)
+                body = await _checked_body(headers, receive)
         except _Refusal as refusal:
             response = answer(refusal.error, language_of(headers), self._party, refusal.status)
             # What is left of the body is never read, so the connection cannot be used again.
