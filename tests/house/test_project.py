@@ -103,7 +103,11 @@ def test_every_direct_dependency_is_imported() -> None:
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
-    modules = {"pyyaml": "yaml", "annotated-types": "annotated_types"}
+    modules = {
+        "pyyaml": "yaml",
+        "annotated-types": "annotated_types",
+        "prometheus-client": "prometheus_client",
+    }
     names = {canonicalize_name(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
     assert {name for name in names if modules.get(name, name) not in imported} == set()
 

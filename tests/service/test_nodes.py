@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from isthmus.base.errors import ConfigError, LocalError, PolicyError
@@ -241,3 +242,37 @@ def test_an_older_database_that_was_put_back_is_found_through_the_partner(tmp_pa
 
 def heads(node: TemporaryNode) -> list[tuple[int, str]]:
     return [(head["number"], head["whose"]) for head in node.client.audit_heads()["heads"]]
+
+
+def test_a_job_is_followed_by_its_events_and_never_asked_for_in_between(nodes: TemporaryNodes) -> None:
+    def never() -> None:
+        raise AssertionError("the stream of events did not come through")
+
+    bank, partner = nodes.nodes
+    job_id = bank.client.propose(text("card"))["id"]
+    until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
+    partner.client.accept_job(job_id)
+    seen: list[str] = []
+    ended_as = bank.client.follow(job_id, never, lambda job: seen.append(job["state"]))
+    assert (ended_as["state"], seen[-1]) == ("done", "done")
+
+
+def test_an_open_stream_of_events_keeps_no_node_from_ending(nodes: TemporaryNodes) -> None:
+    bank, partner = nodes.nodes
+    job_id = bank.client.propose(text("stays-proposed"))["id"]
+    until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
+    control = partner.folder.control()
+    with httpx.stream(
+        "GET",
+        f"http://127.0.0.1:{control.port}/api/v1/jobs/{job_id}/events",
+        headers={"Authorization": f"Bearer {control.token}", "Accept": "text/event-stream"},
+        timeout=60,
+        trust_env=False,
+    ) as answer:
+        lines = answer.iter_lines()
+        assert any(line == "event: job.state" for line in lines)
+        partner.process.terminate()
+        list(lines)
+        assert partner.process.wait() == 0
+    nodes.restart("data-co")
+    assert partner.client.job(job_id)["state"] == "proposed"

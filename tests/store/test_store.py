@@ -13,7 +13,7 @@ from isthmus.crypto.seal import PartyKey
 from isthmus.store import memory, sql
 from isthmus.store.audit import FIRST, AuditCheck, AuditKind, Head, KeptHead, Note
 from isthmus.store.memory import MemoryStore
-from isthmus.store.records import Answer, Invitation, Store, StoredJob, StoredPartner
+from isthmus.store.records import Answer, Invitation, KeptReply, Store, StoredJob, StoredPartner
 from isthmus.store.sql import SqlStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -232,7 +232,7 @@ def test_a_database_of_the_first_form_gets_its_audit_log_and_keeps_its_rows(tmp_
     path = tmp_path / "node.db"
     store = SqlStore(path)
     store.put_partner(partner())
-    for table in ("audit", "head"):
+    for table in ("audit", "head", "kept_reply"):
         store._db.execute(f"DROP TABLE {table}")
     store._db.execute("PRAGMA user_version = 1")
     store.close()
@@ -249,3 +249,60 @@ def test_a_last_line_with_an_impossible_number_stops_the_log(tmp_path: Path) -> 
         store.add_lines([note()])
     assert caught.value.code == "database_damaged"
     store.close()
+
+
+def test_a_key_is_claimed_once_and_forgotten_when_it_is_old(opened: Opened) -> None:
+    store = opened.store
+    claim = KeptReply("k1", b"d" * 32, NOW)
+    assert store.claim_key(claim, NOW) is None
+    assert store.claim_key(KeptReply("k1", b"e" * 32, LATER), NOW) == claim
+    store.keep_reply("k1", 200, b"{}")
+    store.claim_key(KeptReply("k2", b"d" * 32, LATER), NOW)
+    store.free_key("k2")
+    store = opened.again()
+    assert store.claim_key(claim, NOW) == KeptReply("k1", b"d" * 32, NOW, 200, b"{}")
+    assert store.claim_key(KeptReply("k2", b"f" * 32, LATER), NOW) is None
+    assert store.claim_key(KeptReply("k1", b"f" * 32, LATER), LATER) is None
+
+
+def test_a_store_of_the_second_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    store.put_partner(partner())
+    store.close()
+    old = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
+    old.execute("DROP TABLE kept_reply")
+    old.execute("PRAGMA user_version = 2")
+    old.close()
+    store = SqlStore(tmp_path / "node.db")
+    assert store.partners() == [partner()]
+    assert store.claim_key(KeptReply("k1", b"d" * 32, NOW), NOW) is None
+    store.close()
+
+
+def test_lists_are_read_on_from_an_item(opened: Opened) -> None:
+    store = opened.store
+    for number in range(4):
+        store.add_job(job(f"j-{number}", number=number + 1), [])
+        store.put_partner(partner(f"p{number}"))
+        store.add_dataset("a" if number < 2 else "b", "/t.csv", "s", {}, {}, NOW)
+    store = opened.again()
+    assert [j.id for j in store.jobs(2, before="j-3")] == ["j-2", "j-1"]
+    assert store.jobs(2, before="j-0") == store.jobs(2, before="none") == []
+    assert [p.name for p in store.partners("p1", 1)] == ["p2"]
+    assert [d.title for d in store.datasets(("a", 1), 2)] == ["a@2", "b@1"]
+    assert (len(store.partners()), len(store.datasets())) == (4, 4)
+
+
+def test_jobs_are_counted_by_state(opened: Opened) -> None:
+    store = opened.store
+    assert (store.count_jobs(), store.answers_now()) == ({}, True)
+    for number in range(3):
+        store.add_job(job(f"j-{number}", number=number + 1), [])
+    store.move_job("j-1", {"proposed"}, "queued", LATER)
+    assert opened.again().count_jobs() == {"proposed": 2, "queued": 1}
+
+
+def test_a_closed_sql_store_does_not_answer(tmp_path: Path) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    store.close()
+    assert not store.answers_now()

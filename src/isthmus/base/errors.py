@@ -119,6 +119,18 @@ CONFIG: dict[str, Entry] = {
         "Read the four words to each other, then run at both sides: isthmus partner confirm {partner} WORDS.",
         "双方通过电话核对四个词，然后各自执行：isthmus partner confirm {partner} 四个词。",
     ),
+    "key_reused": Entry(
+        "The idempotency key {key} was used for another request.",
+        "幂等键 {key} 已用于另一个请求。",
+        "Send the request with a key of its own; a key belongs to one request for 24 hours.",
+        "请为该请求使用新的键；一个键在 24 小时内只对应一个请求。",
+    ),
+    "key_unfinished": Entry(
+        "The request with the idempotency key {key} was broken off; what it did is not known.",
+        "使用幂等键 {key} 的请求曾被中断，其结果未知。",
+        "List what exists first; then send the request with a new key if it is still needed.",
+        "请先查看现有内容；如仍有需要，请使用新的键重新发送。",
+    ),
     "no_listener": Entry(
         "Neither {partner} nor this node listens, so no line can be made.",
         "{partner} 与本节点都不监听，无法建立连接。",
@@ -274,6 +286,12 @@ POLICY: dict[str, Entry] = {
         "作业文件的有效期截至 {day}。",
         "Write a later metadata.valid_until and propose it again.",
         "请修改 metadata.valid_until 后重新提交。",
+    ),
+    "rate": Entry(
+        "Too much at once: more than {what}.",
+        "请求过多：超过 {what}。",
+        "Wait {wait_s} s and send it again.",
+        "请等待 {wait_s} 秒后重试。",
     ),
     "sign_in": Entry(
         "This request carries no valid token.",

@@ -160,13 +160,16 @@ def follow_job(settings: Settings, client: Client, job_id: str, timeout_s: float
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     said = Said(settings)
 
-    def wait() -> None:
+    def check() -> None:
         if deadline_s is not None and time.monotonic() > deadline_s:
             raise _WaitedEnoughError
+
+    def wait() -> None:
+        check()
         time.sleep(POLL_S)
 
     try:
-        ended = client.follow(job_id, wait, said.on_change)
+        ended = client.follow(job_id, wait, said.on_change, check)
     except _WaitedEnoughError:
         settings.say(
             f"{job_id} goes on; isthmus job watch {job_id}", f"{job_id} 仍在运行；isthmus job watch {job_id}"

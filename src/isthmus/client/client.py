@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypedDict
 from urllib.parse import quote
@@ -14,6 +17,9 @@ from isthmus.base.errors import IsthmusError, LocalError, rebuild
 from isthmus.store.audit import AuditCheck, AuditLine, Head, KeptHead, line_of
 from isthmus.store.folder import NodeFolder
 from isthmus.store.records import ENDED
+
+_PAGE = 200
+_SILENCE_S = 10.0
 
 
 class PartnerView(TypedDict):
@@ -142,7 +148,7 @@ class Client:
         return list(self._call("GET", "/node/doctor", query={"partner": partner} if partner else {}))
 
     def partners(self) -> list[PartnerView]:
-        return list(self._call("GET", "/partners"))
+        return list(self._all("/partners"))
 
     def invite(self) -> str:
         return str(self._call("POST", "/partners/invite")["line"])
@@ -156,7 +162,7 @@ class Client:
         return confirmed
 
     def datasets(self) -> list[DatasetView]:
-        return list(self._call("GET", "/datasets"))
+        return list(self._all("/datasets"))
 
     def dataset(self, title: str) -> DatasetView:
         dataset: DatasetView = self._call("GET", f"/datasets/{quote(title, '')}")
@@ -168,14 +174,14 @@ class Client:
         return dataset
 
     def jobs(self, limit: int = 50) -> list[JobView]:
-        return list(self._call("GET", "/jobs", query={"limit": str(limit)}))
+        return list(islice(self._all("/jobs", {"limit": str(min(limit, _PAGE))}), limit))
 
     def job(self, job_id: str) -> JobView:
         job: JobView = self._call("GET", f"/jobs/{quote(job_id, '')}")
         return job
 
     def events(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
-        return list(self._call("GET", f"/jobs/{quote(job_id, '')}/events", query={"after": str(after)}))
+        return list(self._all(f"/jobs/{quote(job_id, '')}/events", {"after": str(after)}))
 
     def plan(self, document: str, assume: int | None = None) -> PlanView:
         """`assume`: how many columns a partner has whose columns nobody named."""
@@ -222,23 +228,71 @@ class Client:
         check.compare(map(_kept_head, told["heads"]), keys)
         return check
 
-    def follow(self, job_id: str, wait: Callable[[], None], on_change: Callable[[JobView], None]) -> JobView:
-        """Asks again after every `wait` until the job has ended; `on_change` sees each answer that is new."""
+    def follow(
+        self,
+        job_id: str,
+        wait: Callable[[], None],
+        on_change: Callable[[JobView], None],
+        check: Callable[[], None] = lambda: None,
+    ) -> JobView:
+        """Follows a job to its end; `on_change` sees each view of it that is new.
+
+        Reads the events as they come and calls `check` at least every second. Where no stream comes through, asks again
+        after every `wait`.
+        """
         seen: JobView | None = None
+        with closing(self._signals(job_id)) as signals:
+            while True:
+                job = self.job(job_id)
+                if job != seen:
+                    on_change(job)
+                    seen = job
+                if job["state"] in ENDED:
+                    return job
+                for told in signals:
+                    check()
+                    if told:
+                        break
+                else:
+                    wait()
+
+    def _signals(self, job_id: str) -> Generator[bool, None, None]:
+        """True after every event of the stream, False after a sign of life; ends where no stream comes through."""
+        headers = {"Accept": "text/event-stream"}
+        path = f"/jobs/{quote(job_id, '')}/events"
+        try:
+            with self._http.stream(
+                "GET", path, params={"heartbeat_s": "1"}, headers=headers, timeout=_SILENCE_S
+            ) as answer:
+                if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    return
+                for line in answer.iter_lines():
+                    if line.startswith((":", "data:")):
+                        yield not line.startswith(":")
+        except httpx.TransportError:
+            return
+
+    def _all(self, path: str, query: dict[str, str] | None = None) -> Iterator[Any]:
+        """The items of every page; the next page is asked for once the one before is used up."""
+        asked = {"limit": str(_PAGE), **(query or {})}
         while True:
-            job = self.job(job_id)
-            if job != seen:
-                on_change(job)
-                seen = job
-            if job["state"] in ENDED:
-                return job
-            wait()
+            page = self._call("GET", path, query=asked)
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            asked["cursor"] = page["next"]
 
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, str] | None = None
     ) -> Any:
+        headers = {"Idempotency-Key": secrets.token_hex(16)} if method == "POST" else {}
+        request = self._http.build_request(method, path, json=body, params=query, headers=headers)
         try:
-            answer = self._http.request(method, path, json=body, params=query)
+            try:
+                answer = self._http.send(request)
+            except (httpx.RemoteProtocolError, httpx.ReadError):
+                # The line broke under way: the key makes it safe to ask once more.
+                answer = self._http.send(request)
         except httpx.TransportError:
             raise LocalError("not_running", path=self._home) from None
         if answer.is_success:

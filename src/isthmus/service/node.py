@@ -29,6 +29,7 @@ class Node:
         self, folder: NodeFolder, clock: Clock | None = None, worker: Sequence[str] = WORKER
     ) -> None:
         clock = clock or SystemClock()
+        self.clock = clock
         self.folder = folder
         self.config = folder.config()
         folder.check_modes()
@@ -56,6 +57,7 @@ class Node:
         self.partners = Partners(self.store, own, key, self.link, self.audit, clock, self.jobs.talk_to)
         self.public_key = key.public
         self.link_port: int | None = None
+        self._started = False
 
     async def start(self) -> None:
         if self.config.listen:
@@ -70,8 +72,14 @@ class Node:
         self.partners.begin()
         self.jobs.begin()
         await self.link.start()
+        self._started = True
+
+    def ready(self) -> bool:
+        """Whether the node has started and its store can be read."""
+        return self._started and self.store.answers_now()
 
     async def close(self) -> None:
+        self._started = False
         await self.jobs.close()
         await self.link.close()
         self.store.close()

@@ -33,9 +33,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
-    def leave(self) -> None:
-        self.should_exit = True
-
 
 async def _serve(folder: NodeFolder, ready: Callable[[Node, int], None], worker: Sequence[str]) -> None:
     node = Node(folder, worker=worker)
@@ -51,8 +48,13 @@ async def _serve(folder: NodeFolder, ready: Callable[[Node, int], None], worker:
         app = make_app(node, folder.token())
         config = uvicorn.Config(app, access_log=False, log_config=None, lifespan="off", server_header=False)
         server = _Server(config)
+
+        def leave() -> None:
+            server.should_exit = True
+            app.state.streams.close()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, server.leave)
+            asyncio.get_running_loop().add_signal_handler(number, leave)
         try:
             await node.start()
             folder.announce(port, node.link_port)

@@ -10,7 +10,7 @@ from isthmus.base.errors import IsthmusError, rebuild
 from isthmus.base.progress import Step
 from isthmus.jobs.plan import Plan
 from isthmus.store.audit import KeptHead
-from isthmus.store.records import Answer, StoredDataset, StoredJob, StoredPartner
+from isthmus.store.records import Answer, Event, StoredDataset, StoredJob, StoredPartner
 from isthmus.wire.link import LinkState
 
 
@@ -74,15 +74,6 @@ def dataset_view(dataset: StoredDataset, *, whole: bool = False) -> dict[str, An
 def job_view(
     job: StoredJob, answers: list[Answer], step: Step | None, folder: str, language: str
 ) -> dict[str, Any]:
-    progress = None
-    if step is not None and job.state == "running":
-        progress = {
-            "stage": step.stage,
-            "done": step.done,
-            "total": step.total,
-            "eta_s": step.eta_s,
-            "note": step.note,
-        }
     error = job.error and rebuild(job.error["class"], job.error["code"], job.error["fields"])
     return {
         "id": job.id,
@@ -98,10 +89,32 @@ def job_view(
             {"party": a.party, "state": a.state, "signed": a.signature is not None, "code": a.code}
             for a in answers
         ],
-        "progress": progress,
+        "progress": progress_view(job, step),
         "error": error_view(error, language) if error else None,
         "result": job.result,
         "folder": folder,
+    }
+
+
+def progress_view(job: StoredJob, step: Step | None) -> dict[str, Any] | None:
+    if step is None or job.state != "running":
+        return None
+    return {
+        "stage": step.stage,
+        "done": step.done,
+        "total": step.total,
+        "eta_s": step.eta_s,
+        "note": step.note,
+    }
+
+
+def event_view(event: Event, own: str) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "at": event.at.isoformat(),
+        "kind": event.kind,
+        "party": event.party or own,
+        "data": event.data,
     }
 
 

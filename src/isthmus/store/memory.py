@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +15,7 @@ from isthmus.store.records import (
     Event,
     Invitation,
     JobState,
+    KeptReply,
     StoredDataset,
     StoredJob,
     StoredPartner,
@@ -32,6 +34,7 @@ class MemoryStore:
         self._events: list[Event] = []
         self._lines: list[AuditLine] = []
         self._heads: dict[tuple[str, str, int, bytes], KeptHead] = {}
+        self._keys: dict[str, KeptReply] = {}
 
     def put_partner(self, partner: StoredPartner, notes: Sequence[Note] = ()) -> None:
         self._partners[partner.name] = partner
@@ -40,8 +43,9 @@ class MemoryStore:
     def partner(self, name: str) -> StoredPartner | None:
         return self._partners.get(name)
 
-    def partners(self) -> list[StoredPartner]:
-        return [self._partners[name] for name in sorted(self._partners)]
+    def partners(self, after: str = "", limit: int = -1) -> list[StoredPartner]:
+        found = [self._partners[name] for name in sorted(self._partners) if name > after]
+        return found if limit < 0 else found[:limit]
 
     def put_invitation(self, invitation: Invitation, notes: Sequence[Note] = ()) -> None:
         self._invitations[invitation.id] = invitation
@@ -77,8 +81,9 @@ class MemoryStore:
     def dataset(self, name: str, version: int) -> StoredDataset | None:
         return self._datasets.get((name, version))
 
-    def datasets(self) -> list[StoredDataset]:
-        return [self._datasets[key] for key in sorted(self._datasets)]
+    def datasets(self, after: tuple[str, int] = ("", 0), limit: int = -1) -> list[StoredDataset]:
+        found = [self._datasets[key] for key in sorted(self._datasets) if key > after]
+        return found if limit < 0 else found[:limit]
 
     def add_job(self, job: StoredJob, answers: Collection[Answer], notes: Sequence[Note] = ()) -> bool:
         taken = any((j.digest, j.number) == (job.digest, job.number) for j in self._jobs.values())
@@ -93,11 +98,17 @@ class MemoryStore:
     def job(self, job_id: str) -> StoredJob | None:
         return self._jobs.get(job_id)
 
-    def jobs(self, limit: int = 50) -> list[StoredJob]:
-        return list(self._jobs.values())[::-1][:limit]
+    def jobs(self, limit: int = 50, before: str | None = None) -> list[StoredJob]:
+        newest = list(self._jobs)[::-1]
+        if before is not None:
+            newest = newest[newest.index(before) + 1 :] if before in self._jobs else []
+        return [self._jobs[job_id] for job_id in newest[:limit]]
 
     def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
         return [job for job in self._jobs.values() if job.state in states]
+
+    def count_jobs(self) -> dict[JobState, int]:
+        return dict(Counter(job.state for job in self._jobs.values()))
 
     def runs_of(self, digest: bytes) -> int:
         return max((job.number for job in self._jobs.values() if job.digest == digest), default=0)
@@ -161,6 +172,22 @@ class MemoryStore:
 
     def heads(self) -> list[KeptHead]:
         return list(self._heads.values())
+
+    def claim_key(self, claim: KeptReply, since: datetime) -> KeptReply | None:
+        self._keys = {key: kept for key, kept in self._keys.items() if kept.at >= since}
+        if claim.key in self._keys:
+            return self._keys[claim.key]
+        self._keys[claim.key] = claim
+        return None
+
+    def keep_reply(self, key: str, status: int, body: bytes) -> None:
+        self._keys[key] = replace(self._keys[key], status=status, body=body)
+
+    def free_key(self, key: str) -> None:
+        del self._keys[key]
+
+    def answers_now(self) -> bool:
+        return True
 
     def close(self) -> None:
         pass

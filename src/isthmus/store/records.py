@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from isthmus.store.audit import AuditLine, KeptHead, Note
 
 JobState = Literal[
     "draft", "proposed", "accepted", "queued", "running", "done", "failed", "refused", "stopped"
 ]
+STATES: tuple[JobState, ...] = get_args(JobState)
 ENDED: frozenset[JobState] = frozenset({"done", "failed", "refused", "stopped"})
 HEADS_MAX = 1000
 """Heads kept of each log at each partner."""
@@ -99,6 +100,17 @@ class Event:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class KeptReply:
+    """What stands under an idempotency key: the digest of the request, and the reply once there is one."""
+
+    key: str
+    request: bytes
+    at: datetime
+    status: int | None = None
+    body: bytes = field(default=b"", repr=False)
+
+
 class Store(Protocol):
     """Every write is durable when the call returns; a call that fails leaves everything as it was.
 
@@ -110,7 +122,8 @@ class Store(Protocol):
 
     def partner(self, name: str) -> StoredPartner | None: ...
 
-    def partners(self) -> list[StoredPartner]: ...
+    def partners(self, after: str = "", limit: int = -1) -> list[StoredPartner]:
+        """By name, from the one behind `after` on; -1: all."""
 
     def put_invitation(self, invitation: Invitation, notes: Sequence[Note] = ()) -> None: ...
 
@@ -135,19 +148,22 @@ class Store(Protocol):
 
     def dataset(self, name: str, version: int) -> StoredDataset | None: ...
 
-    def datasets(self) -> list[StoredDataset]:
-        """By name and version."""
+    def datasets(self, after: tuple[str, int] = ("", 0), limit: int = -1) -> list[StoredDataset]:
+        """By name and version, from the one behind `after` on; -1: all."""
 
     def add_job(self, job: StoredJob, answers: Collection[Answer], notes: Sequence[Note] = ()) -> bool:
         """False, and nothing done, if the id is taken or that run of the digest exists."""
 
     def job(self, job_id: str) -> StoredJob | None: ...
 
-    def jobs(self, limit: int = 50) -> list[StoredJob]:
-        """Newest first."""
+    def jobs(self, limit: int = 50, before: str | None = None) -> list[StoredJob]:
+        """Newest first, from the one older than the job `before` on."""
 
     def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
         """Oldest first."""
+
+    def count_jobs(self) -> dict[JobState, int]:
+        """How many jobs are in each state that any is in."""
 
     def runs_of(self, digest: bytes) -> int:
         """The highest run number of this digest, 0 if there is none."""
@@ -187,5 +203,17 @@ class Store(Protocol):
 
     def heads(self) -> list[KeptHead]:
         """In the order in which they came."""
+
+    def claim_key(self, claim: KeptReply, since: datetime) -> KeptReply | None:
+        """Forgets keys older than `since`; then None if the key was free and is now claimed, else what stands there."""
+
+    def keep_reply(self, key: str, status: int, body: bytes) -> None:
+        """The reply to the request that claimed the key."""
+
+    def free_key(self, key: str) -> None:
+        """The request that claimed the key made nothing."""
+
+    def answers_now(self) -> bool:
+        """Whether the store can be read."""
 
     def close(self) -> None: ...

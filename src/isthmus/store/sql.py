@@ -18,12 +18,13 @@ from isthmus.store.records import (
     Event,
     Invitation,
     JobState,
+    KeptReply,
     StoredDataset,
     StoredJob,
     StoredPartner,
 )
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA_1 = """
 CREATE TABLE partner (
   name TEXT PRIMARY KEY, public_key BLOB NOT NULL, address TEXT, certificate_der BLOB, words TEXT NOT NULL,
@@ -62,6 +63,12 @@ CREATE TABLE head (
   at TEXT NOT NULL, PRIMARY KEY (partner, whose, number, digest)
 ) STRICT;
 """
+_SCHEMA_3 = """
+CREATE TABLE kept_reply (
+  key TEXT PRIMARY KEY, request BLOB NOT NULL, at TEXT NOT NULL, status INTEGER, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX kept_reply_by_age ON kept_reply (at);
+"""
 _LINE = ("party", "number", "at", "actor", "kind", "object", "digest", "code", "before", "signature")
 # As bytes, so that a line whose text is damaged can still be read and named.
 _LINE_BYTES = ", ".join(name if name == "number" else f"CAST({name} AS BLOB)" for name in _LINE)
@@ -81,8 +88,8 @@ class SqlStore:
             self._db.execute("PRAGMA trusted_schema = OFF")
             with self._write():
                 (version,) = self._db.execute("PRAGMA user_version").fetchone()
-                if version in (0, 1):
-                    for schema in (_SCHEMA_1, _SCHEMA_2)[version:]:
+                if version in range(_SCHEMA_VERSION):
+                    for schema in (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)[version:]:
                         for statement in schema.split(";\n"):
                             self._db.execute(statement)
                     self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
@@ -115,8 +122,9 @@ class SqlStore:
         row = self._db.execute("SELECT * FROM partner WHERE name = ?", (name,)).fetchone()
         return _partner(row) if row else None
 
-    def partners(self) -> list[StoredPartner]:
-        return [_partner(row) for row in self._db.execute("SELECT * FROM partner ORDER BY name")]
+    def partners(self, after: str = "", limit: int = -1) -> list[StoredPartner]:
+        rows = self._db.execute("SELECT * FROM partner WHERE name > ? ORDER BY name LIMIT ?", (after, limit))
+        return [_partner(row) for row in rows]
 
     def put_invitation(self, invitation: Invitation, notes: Sequence[Note] = ()) -> None:
         with self._write():
@@ -168,8 +176,12 @@ class SqlStore:
         ).fetchone()
         return _dataset(row) if row else None
 
-    def datasets(self) -> list[StoredDataset]:
-        return [_dataset(row) for row in self._db.execute("SELECT * FROM dataset ORDER BY name, version")]
+    def datasets(self, after: tuple[str, int] = ("", 0), limit: int = -1) -> list[StoredDataset]:
+        rows = self._db.execute(
+            "SELECT * FROM dataset WHERE (name, version) > (?, ?) ORDER BY name, version LIMIT ?",
+            (*after, limit),
+        )
+        return [_dataset(row) for row in rows]
 
     def add_job(self, job: StoredJob, answers: Collection[Answer], notes: Sequence[Note] = ()) -> bool:
         with self._write():
@@ -202,11 +214,13 @@ class SqlStore:
         row = self._db.execute(f"SELECT {_JOB} FROM job WHERE id = ?", (job_id,)).fetchone()
         return _job(row) if row else None
 
-    def jobs(self, limit: int = 50) -> list[StoredJob]:
-        return [
-            _job(row)
-            for row in self._db.execute(f"SELECT {_JOB} FROM job ORDER BY row DESC LIMIT ?", (limit,))
-        ]
+    def jobs(self, limit: int = 50, before: str | None = None) -> list[StoredJob]:
+        where = "" if before is None else "WHERE row < (SELECT row FROM job WHERE id = :before)"
+        rows = self._db.execute(
+            f"SELECT {_JOB} FROM job {where} ORDER BY row DESC LIMIT :limit",
+            {"limit": limit, "before": before},
+        )
+        return [_job(row) for row in rows]
 
     def jobs_in(self, states: Collection[JobState]) -> list[StoredJob]:
         marks = ", ".join("?" for _ in states)
@@ -214,6 +228,9 @@ class SqlStore:
             f"SELECT {_JOB} FROM job WHERE state IN ({marks}) ORDER BY row", tuple(states)
         )
         return [_job(row) for row in rows]
+
+    def count_jobs(self) -> dict[JobState, int]:
+        return dict(self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
 
     def runs_of(self, digest: bytes) -> int:
         (number,) = self._db.execute(
@@ -327,6 +344,31 @@ class SqlStore:
             KeptHead(row[0], row[1], Head(row[2], row[3], row[4]), datetime.fromisoformat(row[5]))
             for row in rows
         ]
+
+    def claim_key(self, claim: KeptReply, since: datetime) -> KeptReply | None:
+        with self._write():
+            self._db.execute("DELETE FROM kept_reply WHERE at < ?", (since.isoformat(),))
+            claimed = self._db.execute(
+                "INSERT OR IGNORE INTO kept_reply VALUES (?, ?, ?, ?, ?)",
+                (claim.key, claim.request, claim.at.isoformat(), claim.status, claim.body),
+            ).rowcount
+            row = self._db.execute("SELECT * FROM kept_reply WHERE key = ?", (claim.key,)).fetchone()
+        return None if claimed else KeptReply(row[0], row[1], datetime.fromisoformat(row[2]), row[3], row[4])
+
+    def keep_reply(self, key: str, status: int, body: bytes) -> None:
+        with self._write():
+            self._db.execute("UPDATE kept_reply SET status = ?, body = ? WHERE key = ?", (status, body, key))
+
+    def free_key(self, key: str) -> None:
+        with self._write():
+            self._db.execute("DELETE FROM kept_reply WHERE key = ?", (key,))
+
+    def answers_now(self) -> bool:
+        try:
+            self._db.execute("SELECT count(*) FROM partner").fetchone()
+        except sqlite3.Error:
+            return False
+        return True
 
     def close(self) -> None:
         self._db.close()
