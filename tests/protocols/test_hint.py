@@ -13,7 +13,7 @@ from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError, 
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
 from isthmus.crypto.lattice import outer, sets, vectors
-from isthmus.crypto.lattice.ntt import N
+from isthmus.crypto.lattice.ntt import N, transform
 from isthmus.crypto.onetime import FileLedger, Ledger, MemoryLedger
 from isthmus.learn.histogram import BinMatrix, histogram
 from isthmus.learn.parameters import BoostedTrees, Crypto
@@ -420,20 +420,23 @@ def test_a_label_owner_refuses_columns_of_other_rows_or_bins(shape: tuple[int, .
 class Attacker:
     """A label owner with honest keys that sends what it likes."""
 
-    def __init__(self, channel: Channel, keys: outer.LabelKeys) -> None:
-        self.channel, self.keys = channel, keys
+    def __init__(self, channel: Channel, keys: outer.LabelKeys, shared: bytes) -> None:
+        self.channel, self.keys, self.shared = channel, keys, shared
+        self.drawn: dict[int, outer.Drawn] = {}
 
     @classmethod
     async def begin(cls, channel: Channel, own: BinMatrix) -> Attacker:
         agreed = await _agree(channel)
         layout = sets.Layout(sets.SETS[0], agreed.payload, 0, own.rows, len(own.counts), own.total)
-        keys = outer.LabelKeys(hint_setup.seeds_of(DIGEST, agreed.nonce, agreed.others, 0)[1], layout)
+        shared, seed = hint_setup.seeds_of(DIGEST, agreed.nonce, agreed.others, 0)
+        keys = outer.LabelKeys(seed, layout)
         await hint_setup.receive_columns(channel, keys, Progress(), 0)
-        return cls(channel, keys)
+        return cls(channel, keys, shared)
 
     async def batch(self, first: int, count: int, forge: Any = None) -> list[int]:
         """A batch of hints, opened where asked; the indexes that are left."""
         drawn = [outer.Drawn(os.urandom(32), 0) for _ in range(count)]
+        self.drawn.update(enumerate(drawn, first))
         _, ones, others = self.keys.prepare(drawn)
         if forge:
             forge(ones, others)
@@ -605,6 +608,35 @@ def test_a_first_part_that_is_off_by_one_is_found() -> None:
         await a.ask((await a.batch(0, 16, forge))[0])
 
     assert attack(forger).code == "forged_hint"
+
+
+def test_a_sum_that_is_pushed_to_the_end_of_a_step_carries_by_chance() -> None:
+    """Half a dither before the end: without the dither it would never carry, and one noise further on always."""
+    own = matrix()
+    carried: list[int] = []
+
+    async def pusher(channel: Channel) -> None:
+        a = await Attacker.begin(channel, own)
+        layout, cell = a.keys.layout, int(own.bins[0, 0])
+        left = (await a.batch(0, 64))[:40]
+        public = vectors.PublicMatrix(a.shared, ROWS, layout.set)
+        factors = transform(np.stack([a.drawn[index].secret() for index in left]))
+        words = vectors.encrypt(public, 0, ROWS, factors, None, 0).view("<u8")[:, :, 0]
+        masks = np.array([a.drawn[index].mask(layout)[cell] for index in left])
+        low = masks & np.uint64((1 << layout.gap) - 1)
+        words[:, 0] += np.uint64((1 << layout.gap) - layout.dither // 2) - low
+        await channel.send(NO_BATCH)
+        await channel.send(Vectors(np.array(left, dtype=np.uint32)))
+        await channel.send(PieceOfWords(0, words[:, :, None].view(np.uint8)))
+        sums = hint._unpacked((await channel.recv(hint.Answer)).sums)[:, cell]
+        over = (sums - (masks >> np.uint64(layout.gap))) & np.uint64((1 << layout.payload) - 1)
+        carried.extend(over.tolist())
+
+    async def victim(channel: Channel) -> None:
+        await (await feature_side(channel, own)).level()
+
+    assert run_pair("memory", pusher, victim) == (None, None)
+    assert set(carried) == {0, 1}  # all alike with a chance of 2^-39
 
 
 def test_a_label_owner_opens_only_what_is_agreed() -> None:
