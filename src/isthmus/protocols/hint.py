@@ -15,7 +15,8 @@ it encrypts; a new binning means new nonces, a new H and a new sigma. Batches ar
 side waits. A tree node whose sums would not fit a payload is sent as several vectors.
 
 Leaks: the label owner learns the exact sums of the quantised (g, h) per tree node and bin. The feature owner learns how many
-vectors there are, and neither g, h, nor which rows are in a tree node. Adversary: semi-honest; a label owner that
+vectors there are, and so of a very large tree node whether its sums are wider than a payload; neither g, h, nor which rows are
+in a tree node. Adversary: semi-honest; a label owner that
 chooses its vectors can read bins of a few rows per payload bit, as many as the budget of vectors allows; one that forges
 a hint is found by the checks with a chance of 1 in 16; one that pushes sums to the end of a payload step learns of sigma
 what the noise that the feature owner adds to every sum leaves of it (docs/explanation/lattice.md).
