@@ -181,7 +181,8 @@ def _leaks(job: JobFile, resolved: dict[str, Any]) -> list[Leak]:
                 f"sums are), at most {vectors}, and which of its own bins "
                 "split; nothing of gradients or labels, nor which rows are in "
                 + ("the tree nodes that it does not win" if by_ids else "any tree node"),
-                f"加密向量的个数（即树的形状；对很大的树节点还有其求和的大致位宽；至多 {vectors} 个），以及自己的哪些分箱被用于分裂；不知道梯度或标签，也不知道"
+                f"加密向量的个数（即树的形状；对很大的树节点还有其求和的大致位宽；至多 {vectors} 个），"
+                "以及自己的哪些分箱被用于分裂；不知道梯度或标签，也不知道"
                 + ("自己未获胜的树节点中有哪些样本" if by_ids else "任何树节点中有哪些样本"),
             )
             learns(
