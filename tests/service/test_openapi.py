@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +28,12 @@ def models(module: Any, base: type[BaseModel]) -> list[type[BaseModel]]:
 
 
 def test_every_example_has_its_shape() -> None:
-    answers, bodies = models(shapes, BaseModel), models(api, BaseModel)
+    rooms = [
+        importlib.import_module(room.name)
+        for room in pkgutil.iter_modules(api.__path__, "isthmus.service.api.")
+    ]
+    answers = models(shapes, BaseModel)
+    bodies = [model for room in rooms for model in models(room, BaseModel)]
     assert (len(answers), len(bodies)) == (18, 5)
     for model in answers + bodies:
         for example in model.model_json_schema()["examples"]:
