@@ -416,6 +416,24 @@ LOCAL: dict[str, Entry] = {
         "Free space or correct the rights of the folder.",
         "请释放磁盘空间或修正目录权限。",
     ),
+    "disk_full": Entry(
+        "The disk is full: {path} cannot be written.",
+        "磁盘已满：无法写入 {path}。",
+        "Free space; running jobs wait and go on by themselves.",
+        "请释放磁盘空间；运行中的作业会等待并自动继续。",
+    ),
+    "checkpoint_damaged": Entry(
+        "The record of the job's progress, {path}, cannot be read.",
+        "作业进度记录 {path} 无法读取。",
+        "Propose the job again; what stood there was not used.",
+        "请重新发起该作业；损坏的内容未被使用。",
+    ),
+    "superseded": Entry(
+        "This worker's turn is over; a later attempt of the job has begun.",
+        "该作业进程已被新的尝试取代。",
+        "Nothing was written. The job goes on in the later attempt.",
+        "没有写入任何内容；作业在新的尝试中继续。",
+    ),
     "database_damaged": Entry(
         "The database {path} does not pass its check.",
         "数据库 {path} 未通过校验。",

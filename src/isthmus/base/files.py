@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from isthmus.base.errors import LocalError
 
 
+def committed(what: str) -> None:
+    """Called around every write that must last, `before ...` and `after ...`; the crash lab hooks in here."""
+
+
+def disk_trouble(path: Path, why: str) -> LocalError:
+    """The error for a write that failed: whether the disk is full can be told from the rest."""
+    full = "full" in why or why == os.strerror(errno.ENOSPC)
+    return LocalError("disk_full", path=str(path)) if full else LocalError("disk_error", path=str(path), why=why)
+
+
 def write_file(path: Path, body: bytes, mode: int = 0o600) -> None:
-    """Write aside, sync, rename: a reader sees the old file or the new one. Raises LocalError(disk_error)."""
+    """Write aside, sync, rename: a reader sees the old file or the new one. Raises LocalError `disk_full` or `disk_error`."""
     aside = path.with_name(path.name + ".part")
     try:
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -17,6 +28,7 @@ def write_file(path: Path, body: bytes, mode: int = 0o600) -> None:
             stream.write(body)
             stream.flush()
             os.fsync(stream.fileno())
+        committed("before file")
         os.replace(aside, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -24,4 +36,5 @@ def write_file(path: Path, body: bytes, mode: int = 0o600) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise LocalError("disk_error", path=str(path), why=error.strerror or "unknown") from None
+        raise disk_trouble(path, error.strerror or "unknown") from None
+    committed("after file")
