@@ -20,7 +20,6 @@ import numpy as np
 
 from isthmus.base import files
 from isthmus.crypto.lattice import vectors
-from isthmus.crypto.onetime import FileLedger
 from isthmus.protocols import hint
 from isthmus.protocols.hint import HintLabelSide
 from isthmus.wire.channel import Channel
@@ -28,6 +27,7 @@ from isthmus.wire.stream import StreamLine, open_stream
 from tests.attacks.actors import begin_label
 from tests.attacks.parties import bins_of, gradients
 from tests.attacks.weak.sides import KeptPoolLabelSide, LateLedger
+from tests.records import lasting_ledger
 
 ROWS = 200
 OWN = bins_of(ROWS, 4, 8)
@@ -73,27 +73,17 @@ class FatedLine(StreamLine):
         self.fate.at()
 
 
-class FatedFiles:
-    """What `base/files` uses of `os`, with points around that which lasts."""
-
-    def __init__(self, fate: Fate) -> None:
-        self.fsync, self.replace = fate.around(os.fsync), fate.around(os.replace)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-
 async def session(order: dict[str, Any], end: socket.socket) -> None:
     """Three trees of one level each; then the points passed are written down."""
     fate = Fate(order["point"])
-    vars(files)["os"] = FatedFiles(fate)
+    vars(files)["committed"] = lambda what: fate.at()
     hint.BATCH = order["batch"]
     line = await open_stream(end)
     line.__class__ = FatedLine
     line.fate = fate  # type: ignore[attr-defined]
     path = Path(order["ledger"])
     kind, ledger = (
-        (KeptPoolLabelSide, LateLedger(path)) if order["weak"] else (HintLabelSide, FileLedger(path))
+        (KeptPoolLabelSide, LateLedger(path)) if order["weak"] else (HintLabelSide, lasting_ledger(path))
     )
     engine = await begin_label(kind, [Channel(line)], [OWN], ledger)
     for _ in range(LEVELS):

@@ -1,5 +1,6 @@
 """A worker whose runner only passes a message; the name of the job says what else it does."""
 
+import json
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from isthmus.base.errors import DataError
+from isthmus.base.record import FINISHED
 from isthmus.wire.message import Message, Number
 
 
@@ -18,7 +20,7 @@ class Count(Message):
     rows: Annotated[int, Number("Q")]
 
 
-async def run_label_owner(job, digest, table, channels, out, progress, test_ids):  # type: ignore[no-untyped-def]
+async def run_label_owner(job, digest, table, channels, out, progress, test_ids, record):  # type: ignore[no-untyped-def]
     progress.start("align", len(channels))
     if job.metadata.name == "label-dies":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -35,20 +37,25 @@ async def run_label_owner(job, digest, table, channels, out, progress, test_ids)
         progress.at(done)
     _write(out)
     tests = -1 if test_ids is None else len(test_ids)
-    return {"rows": rows, "tests": tests, "digest": digest.hex(), "environment": sorted(os.environ)}
+    figures = {"rows": rows, "tests": tests, "digest": digest.hex(), "environment": sorted(os.environ)}
+    record.keep(FINISHED, figures=json.dumps(figures).encode())
+    return figures
 
 
-async def run_feature_owner(job, digest, party, table, channel, out, progress):  # type: ignore[no-untyped-def]
+async def run_feature_owner(job, digest, party, table, channel, out, progress, record, attempts):  # type: ignore[no-untyped-def]
     progress.start("align", 1)
     received = await channel.recv(Count)
     if job.metadata.name == "partner-fails":
         raise DataError("too_small", what="the table", count=table.rows, needed=10**6)
     if job.metadata.name == "partner-dies":
         os.kill(os.getpid(), signal.SIGKILL)
-    if job.metadata.name == "partner-hangs":
+    if job.metadata.name == "partner-dies-once" and attempts == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job.metadata.name == "partner-hangs" and not (out / "hangs").exists():
         (out / "hangs").write_text(str(os.getpid()))
         signal.pause()
     await channel.send(Count(table.rows))
+    record.keep(FINISHED, figures=json.dumps({"rows": received.rows}).encode())
     return {"rows": received.rows}
 
 

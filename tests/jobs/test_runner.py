@@ -112,7 +112,7 @@ def test_a_job_leaves_halves_reports_and_scores(tmp_path: Path) -> None:
         "positive_rate_train": 0,
         "positive_rate_test": 0,
     }
-    names = {"half.json", "report.json", "report.en.html", "report.zh.html", "burned"}
+    names = {"half.json", "report.json", "report.en.html", "report.zh.html"}
     assert {p.name for p in (tmp_path / "bank").iterdir()} == names | {"scores.csv"}
     assert {p.name for p in (tmp_path / "partner").iterdir()} == names
     report = json.loads((tmp_path / "bank" / "report.json").read_text())

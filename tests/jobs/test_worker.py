@@ -41,6 +41,9 @@ def instruction(folder: Path, sock: socket.socket, **changes: Any) -> Instructio
         "table_path": str(table),
         "table_sha256": file_digest(table),
         "out": str(folder),
+        "attempt": 0,
+        "record_path": str(Path(changes.get("out", folder)) / "record.db"),
+        "record_key": bytes(32).hex(),
         "sockets": {"data-co": sock.fileno()},
     }
     return Instruction(**fields | changes)

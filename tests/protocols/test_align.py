@@ -228,8 +228,7 @@ def test_progress_runs_to_its_end_and_never_back() -> None:
 def test_the_transcript_is_the_one_checked_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """With fixed secrets and no shuffle, the bytes of every message are those of the vector: the format is stable."""
     scalars = iter([Scalar(bytes([3]) + bytes(31)), Scalar(bytes([5]) + bytes(31))])
-    monkeypatch.setattr(align, "random_scalar", lambda: next(scalars))
-    monkeypatch.setattr(align, "_shuffle", lambda count: np.arange(count))
+    monkeypatch.setattr(align, "_drawn", lambda record, name, count: (next(scalars), np.arange(count)))
     sent: list[str] = []
 
     class Tapped(Channel):

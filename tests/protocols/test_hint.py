@@ -14,7 +14,7 @@ from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
 from isthmus.crypto.lattice import outer, sets, vectors
 from isthmus.crypto.lattice.ntt import N, transform
-from isthmus.crypto.onetime import FileLedger, Ledger, MemoryLedger
+from isthmus.crypto.onetime import Ledger, MemoryLedger, Recorded
 from isthmus.learn.histogram import BinMatrix, histogram
 from isthmus.learn.parameters import BoostedTrees, Crypto
 from isthmus.learn.tree import FeatureHalf, LabelHalf
@@ -34,8 +34,10 @@ from isthmus.protocols.hint import (
 )
 from isthmus.protocols.hint_setup import Agreed, Commit, Nonce
 from isthmus.protocols.score import score_as_feature_owner, score_as_label_owner
+from isthmus.store.checkpoints import Checkpoints
 from isthmus.wire.channel import Channel
 from tests.protocols.test_boost import SEED, binned, label_of, table, twin_scores
+from tests.records import KEY, lasting_ledger
 from tests.worlds import WORLDS, metered_pair, run_pair, run_star
 
 DIGEST = bytes(range(32))
@@ -264,7 +266,10 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[str] = []
-        self.next = 0
+        self.next = self.answered = 0
+
+    def answer(self, total: int) -> None:
+        self.events.append(f"answer {total}")
 
     def burn(self, stop: int) -> None:
         self.events.append(f"burn {stop}")
@@ -299,7 +304,9 @@ def test_indexes_are_on_record_before_any_hint_is_made(monkeypatch: pytest.Monke
 
 def test_a_ledger_that_cannot_be_written_stops_before_anything_is_made(tmp_path: Path) -> None:
     own = matrix()
-    ledger = FileLedger(tmp_path / "gone" / "burned")
+    checkpoints = Checkpoints(tmp_path / "record.db", KEY)
+    ledger = Recorded(checkpoints)
+    checkpoints._db.execute("PRAGMA query_only = ON")
 
     async def label_owner(channel: Channel) -> None:
         engine = await label_side([channel], [own], ledger)
@@ -339,19 +346,38 @@ def test_a_party_that_begins_again_goes_on_above_every_index_that_either_has_see
         assert run_pair("memory", label_owner, feature_owner) == (None, None)
 
     paths = tmp_path / "label", tmp_path / "feature"
-    go(FileLedger(paths[0]), FileLedger(paths[1]))
-    burned = FileLedger(paths[0]).next
-    FileLedger(paths[0]).burn(burned + 100)  # and then the process is gone
-    go(FileLedger(paths[0]), FileLedger(paths[1]))
-    go(MemoryLedger(), FileLedger(paths[1]))  # the label owner was restored from before the job
+    go(lasting_ledger(paths[0]), lasting_ledger(paths[1]))
+    burned = lasting_ledger(paths[0]).next
+    lasting_ledger(paths[0]).burn(burned + 100)  # and then the process is gone
+    go(lasting_ledger(paths[0]), lasting_ledger(paths[1]))
+    go(MemoryLedger(), lasting_ledger(paths[1]))  # the label owner was restored from before the job
     assert min(seen[1]) >= burned + 100
     assert min(seen[2]) >= max(seen[1])
 
 
-def test_a_damaged_ledger_is_said_and_not_begun_anew(tmp_path: Path) -> None:
-    (tmp_path / "burned").write_bytes(b"\x00\xff")
-    with pytest.raises(LocalError, match="disk_error"):
-        FileLedger(tmp_path / "burned")
+def test_the_vectors_of_earlier_attempts_count(tmp_path: Path) -> None:
+    own = matrix()
+
+    def go(budget: int) -> Any:
+        async def label_owner(channel: Channel) -> None:
+            engine = await label_side([channel], [own])
+            try:
+                await engine.tree(*gradients())
+                await engine.level(np.zeros(ROWS, dtype=np.int32), 1)
+            finally:
+                await engine.close()
+
+        async def feature_owner(channel: Channel) -> None:
+            ledger = lasting_ledger(tmp_path / "feature")
+            await (await feature_side(channel, own, ledger, budget)).level()
+
+        return run_pair("memory", label_owner, feature_owner)
+
+    assert go(2) == go(2) == (None, None)
+    _, refused = go(2)
+    assert isinstance(refused, PolicyError)
+    assert refused.code == "vectors"
+    assert go(3) == (None, None)
 
 
 async def _agree(channel: Channel, **changed: Any) -> Agreed:

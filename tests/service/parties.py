@@ -21,6 +21,7 @@ from isthmus.service.measured import Measurements
 from isthmus.store.memory import MemoryStore
 from isthmus.store.records import ENDED, StoredJob, StoredPartner
 from isthmus.wire.channel import Line
+from isthmus.wire.link import CONTROL
 from isthmus.wire.memory import MemoryLine, memory_pair
 
 FAKE_WORKER = (sys.executable, str(Path(__file__).parents[1] / "jobs" / "fake_worker.py"))
@@ -57,13 +58,21 @@ class Restarting:
     async def get(self) -> bytes:
         body = asyncio.ensure_future(self._line.get())
         told = asyncio.ensure_future(self.restarted.wait())
-        await asyncio.wait({body, told}, return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        if body.done():
-            return body.result()
-        body.cancel()
+        try:
+            await asyncio.wait({body, told}, return_when=asyncio.FIRST_COMPLETED)
+            if body.done():
+                return body.result()
+        finally:
+            for waiting in (body, told):
+                waiting.cancel()
+            await asyncio.gather(body, told, return_exceptions=True)
         self.restarted.clear()
         raise LineError("partner_restarted", partner="the partner")
+
+    def renew(self, line: Line) -> None:
+        """The partner's process is another one: what was under way is gone, and the same line goes on."""
+        self._line = line
+        self.restarted.set()
 
     async def close(self) -> None:
         await self._line.close()
@@ -85,16 +94,21 @@ class Party:
         self.audit = Audit(name, self.key, self.store, clock)
         self.datasets = Datasets(self.store, [self.data], self.audit, clock)
         self.measured = Measurements(self.folder / "lines.json", clock)
+        self.begin()
+
+    def begin(self) -> None:
+        """The jobs of a new process of this node, over what is in the store."""
         self.jobs = Jobs(
-            name,
+            self.name,
             self.key,
             self.store,
             self.datasets,
             self,
             self.measured,
             self.audit,
-            clock,
+            SystemClock(),
             lambda job: self.folder / job,
+            bytes(32),
             FAKE_WORKER,
         )
 
@@ -102,6 +116,9 @@ class Party:
         line = Restarting(self._board.open(self.name, partner_name, job_digest, number))
         self.lines[partner_name, job_digest] = line
         return line
+
+    def drop(self, partner_name: str, job_digest: bytes, number: int = 0) -> None:
+        self.lines.pop((partner_name, job_digest), None)
 
     def know(self, other: Party) -> None:
         self.store.put_partner(StoredPartner(other.name, other.key.public, None, None, (), True, NOW))
@@ -146,6 +163,14 @@ class World:
     async def __aexit__(self, *ended: object) -> None:
         for party in (self.bank, *self.partners):
             await party.jobs.close()
+
+    def again(self, party: Party) -> None:
+        """A party whose jobs were closed begins anew, and its partners see that it was another process."""
+        party.begin()
+        for other in self.partners if party is self.bank else [self.bank]:
+            other.lines[party.name, CONTROL].renew(self.board.open(other.name, party.name, CONTROL, 0))
+            party.jobs.talk_to(other.name)
+        party.jobs.begin()
 
     def text(self, name: str = "card", **sections: Any) -> bytes:
         names = [self.bank.name, *(p.name for p in self.partners)]

@@ -15,6 +15,7 @@ from isthmus.jobs.consent import run_digest
 from isthmus.jobs.control import Ended, HeadKept, HeadTold
 from isthmus.service import jobs
 from isthmus.service.audit import HEAD_EVERY, Audit
+from isthmus.service.courses import Leading
 from isthmus.store.audit import AuditCheck, AuditKind, AuditLine, Finding
 from isthmus.store.records import Store
 from isthmus.store.sql import SqlStore
@@ -90,7 +91,9 @@ def test_refusals_failures_and_broken_rules_are_on_record(tmp_path: Path) -> Non
             assert of_job(partner, refused)[-1] == ("job.refused", "data-co/token", "refused")
             failed = await world.propose("second")
             job = bank.jobs.find(failed)
-            bank.jobs._fail(job, PolicyError("vectors", partner="data-co", allowed=3), {"proposed"})
+            bank.store.move_job(failed, {"proposed"}, "running", job.created_at)
+            course = Leading(bank.jobs._here, job)
+            course.fail(PolicyError("vectors", partner="data-co", allowed=3))
             await world.ended(failed)
             assert of_job(bank, failed)[-2:] == [
                 ("rule.broken", "data-co", "vectors"), ("job.failed", "bank", "vectors")

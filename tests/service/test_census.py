@@ -37,6 +37,10 @@ TABLE: dict[tuple[str, str], tuple[int, int, int]] = {
     ("GET", "/api/v1/jobs/{job_id}/events"): (401, 401, 404),
     ("POST", "/api/v1/jobs/{job_id}/accept"): (401, 401, 404),
     ("POST", "/api/v1/jobs/{job_id}/refuse"): (401, 401, 404),
+    ("POST", "/api/v1/jobs/{job_id}/pause"): (401, 401, 404),
+    ("POST", "/api/v1/jobs/{job_id}/resume"): (401, 401, 404),
+    ("POST", "/api/v1/jobs/{job_id}/stop"): (401, 401, 404),
+    ("POST", "/api/v1/jobs/{job_id}/clone"): (401, 401, 404),
 }
 
 

@@ -17,10 +17,11 @@ from isthmus.base.canonical import canonical_json
 from isthmus.base.errors import ConfigError, DataError, PolicyError
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest, sign
-from isthmus.jobs.control import Ended, Proposal, Reply, Start, Started
+from isthmus.jobs.control import Again, Ended, Go, Halted, Proposal, Reply, Start, Started
 from isthmus.jobs.engine import Facts, Pace
 from isthmus.jobs.plan import Plan
 from isthmus.jobs.spec import job_digest, load_job, parse_job, resolve
+from isthmus.service.courses import attempt_digest
 from isthmus.wire.link import CONTROL, Probe
 from isthmus.wire.message import Message
 from tests.service import parties
@@ -115,17 +116,21 @@ def test_what_arrives_for_a_job_that_nobody_accepted_does_nothing(tmp_path: Path
             job_id = await world.propose()
             run = run_of(partner, job_id)
             for forged in (
-                Start(run),
-                Started(run),
-                Start(bytes(32)),
+                Start(run, 1, 0, 0),
+                Started(run, 1, 0, 0, 0),
+                Go(run, 1, 0),
+                Halted(run, 1, "worker_killed", 0, 0),
+                Again(run),
+                Start(bytes(32), 1, 0, 0),
                 b"",
                 b"\xff" * 100,
-                Start(run).encode() + b"x",
+                Start(run, 1, 0, 0).encode() + b"x",
             ):
                 await say(world, world.bank, partner, forged)
             for reply in (
-                Started(run),
-                Start(run),
+                Started(run, 1, 0, 0, 0),
+                Start(run, 1, 0, 0),
+                Ended(run, ""),
                 Reply(run, True, b"", ""),
                 Reply(run, True, bytes(64), ""),
                 Reply(bytes(32), True, bytes(64), ""),
@@ -220,8 +225,8 @@ def test_a_table_that_changed_is_noticed_before_signing_and_before_running(tmp_p
     ("name", "label", "partner_code"),
     [
         ("partner-fails", "partner_failed", "too_small"),
-        ("partner-dies", "partner_failed", "worker_killed"),
-        ("label-dies", "worker_killed", "partner_failed"),
+        ("partner-dies", "partner_failed", "gave_up"),
+        ("label-dies", "gave_up", "partner_failed"),
         ("label-connects", "bug", "partner_failed"),
         ("label-prints", None, None),
     ],
@@ -261,28 +266,50 @@ def test_one_job_runs_at_a_time_and_the_next_one_waits(tmp_path: Path) -> None:
             os.kill(int(hangs.read_text()), signal.SIGKILL)
             await world.ended(first)
             await world.ended(second)
-            assert world.bank.jobs.find(second).state == "done"
-            assert code_of(partner, first) == "worker_killed"
+            assert {world.bank.jobs.find(job).state for job in (first, second)} == {"done"}
 
     asyncio.run(play())
 
 
-def test_a_partner_that_restarts_fails_the_job_in_those_words(tmp_path: Path) -> None:
+def test_a_worker_that_dies_once_is_started_again(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose("partner-dies-once")
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            for party in (world.bank, partner):
+                job = party.jobs.find(job_id)
+                assert (job.state, job.error) == ("done", None)
+                assert job.result is not None
+                assert job.result["attempts"] == 2
+                states = [e.data["state"] for e in party.store.events(job_id) if e.kind == "job.state"]
+                assert states[-3:] == ["waiting", "running", "done"]
+                assert not (party.folder / job_id / "record.db").exists()
+            kinds = [line.kind for line in partner.store.audit()]
+            assert kinds.count("job.started") == kinds.count("job.resumed") == kinds.count("job.done") == 1
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("who", ["bank", "data-co"])
+def test_a_partner_that_restarts_begins_another_attempt(tmp_path: Path, who: str) -> None:
     async def play() -> None:
         async with World(tmp_path) as world:
             (partner,) = world.partners
             job_id = await world.propose("partner-hangs")
             await partner.jobs.accept(job_id)
             await until((partner.folder / job_id / "hangs").exists)
-            run = run_of(world.bank, job_id)
-            world.bank.lines["data-co", run].restarted.set()
+            # Which of the two sees the other one restart first is not in anybody's hands.
+            party, other = (world.bank, "data-co") if who == "bank" else (partner, "bank")
+            party.lines[other, attempt_digest(run_of(world.bank, job_id), 1)].restarted.set()
             await world.ended(job_id)
-            assert code_of(world.bank, job_id) == "partner_restarted"
+            assert world.bank.jobs.find(job_id).state == partner.jobs.find(job_id).state == "done"
 
     asyncio.run(play())
 
 
-def test_a_node_that_stops_ends_its_worker_and_the_partner_hears_of_it(tmp_path: Path) -> None:
+def test_a_node_that_stops_ends_its_worker_and_goes_on_when_it_begins_again(tmp_path: Path) -> None:
     async def play() -> None:
         async with World(tmp_path) as world:
             (partner,) = world.partners
@@ -293,23 +320,110 @@ def test_a_node_that_stops_ends_its_worker_and_the_partner_hears_of_it(tmp_path:
             await partner.jobs.close()
             with pytest.raises(ProcessLookupError):
                 os.kill(int(hangs.read_text()), 0)
-            assert code_of(partner, job_id) == "worker_killed"
-            await until(lambda: world.bank.jobs.find(job_id).state == "failed")
-            assert code_of(world.bank, job_id) == "partner_failed"
+            assert partner.jobs.find(job_id).state == "running"
+            await until(lambda: world.bank.jobs.find(job_id).state == "waiting")
+            world.again(partner)
+            await world.ended(job_id)
+            assert world.bank.jobs.find(job_id).state == partner.jobs.find(job_id).state == "done"
 
     asyncio.run(play())
 
 
-def test_a_job_that_ran_when_the_node_ended_has_failed_when_it_begins_again(tmp_path: Path) -> None:
+def test_a_node_that_begins_again_goes_on_with_what_ran(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose("partner-hangs")
+            await partner.jobs.accept(job_id)
+            await until((partner.folder / job_id / "hangs").exists)
+            await world.bank.jobs.close()
+            assert world.bank.jobs.find(job_id).state == "running"
+            world.again(world.bank)
+            await world.ended(job_id)
+            assert world.bank.jobs.find(job_id).state == partner.jobs.find(job_id).state == "done"
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("who", ["bank", "data-co"])
+def test_a_paused_job_goes_on_when_the_side_that_paused_it_resumes(tmp_path: Path, who: str) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            party, other = (world.bank, partner) if who == "bank" else (partner, world.bank)
+            job_id = await world.propose("partner-hangs")
+            await partner.jobs.accept(job_id)
+            await until((partner.folder / job_id / "hangs").exists)
+            assert party.jobs.pause(job_id).state == "paused"
+            await until(lambda: other.jobs.find(job_id).state == "waiting")
+            assert (other.jobs.find(job_id).error or {})["fields"]["code"] == "paused"
+            with pytest.raises(ConfigError):
+                party.jobs.pause(job_id)
+            await asyncio.sleep(1.0)  # the label owner tries, and is told that it is paused
+            assert party.jobs.find(job_id).state == "paused"
+            await party.jobs.resume(job_id)
+            await world.ended(job_id)
+            assert world.bank.jobs.find(job_id).state == partner.jobs.find(job_id).state == "done"
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("who", ["bank", "data-co"])
+def test_a_stopped_job_is_stopped_everywhere_and_resumed_by_that_side_alone(tmp_path: Path, who: str) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            party, other = (world.bank, partner) if who == "bank" else (partner, world.bank)
+            job_id = await world.propose("partner-hangs")
+            await partner.jobs.accept(job_id)
+            await until((partner.folder / job_id / "hangs").exists)
+            party.jobs.stop(job_id)
+            await until(lambda: other.jobs.find(job_id).state == "stopped")
+            assert (other.jobs.find(job_id).error or {})["fields"]["party"] == party.name
+            with pytest.raises(ConfigError):
+                await other.jobs.resume(job_id)
+            if party is world.bank:
+                await party.jobs.resume(job_id)
+                await world.ended(job_id)
+                await until(lambda: partner.jobs.find(job_id).state == "done")
+            assert "job.stopped" in [line.kind for line in other.store.audit()]
+
+    asyncio.run(play())
+
+
+def test_a_job_that_failed_is_resumed_by_a_person(tmp_path: Path) -> None:
     async def play() -> None:
         async with World(tmp_path) as world:
             (partner,) = world.partners
             job_id = await world.propose()
-            now = world.bank.one().created_at
-            assert world.bank.store.move_job(job_id, {"proposed"}, "running", now)
-            world.bank.jobs.begin()
-            assert code_of(world.bank, job_id) == "worker_killed"
-            await until(lambda: partner.one().state == "failed")
+            table = world.bank.data / "table.csv"
+            before = table.read_text()
+            table.write_text("id,x,bad\n")
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            assert code_of(world.bank, job_id) == "dataset_changed"
+            with pytest.raises(DataError):
+                await world.bank.jobs.resume(job_id)
+            table.write_text(before)
+            await world.bank.jobs.resume(job_id)
+            await until(lambda: partner.jobs.find(job_id).state == "done")
+            assert world.bank.jobs.find(job_id).state == "done"
+
+    asyncio.run(play())
+
+
+def test_a_job_without_every_signature_cannot_be_resumed(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            job_id = await world.propose()
+            world.bank.jobs.stop(job_id)
+            (partner,) = world.partners
+            await until(lambda: partner.jobs.find(job_id).state == "stopped")
+            for party in (world.bank, partner):
+                with pytest.raises(ConfigError):
+                    await party.jobs.resume(job_id)
+            await say(world, world.bank, partner, Start(run_of(partner, job_id), 1, 0, 0))
+            assert partner.jobs.find(job_id).state == "stopped"
 
     asyncio.run(play())
 

@@ -34,7 +34,7 @@ def test_every_example_has_its_shape() -> None:
     ]
     answers = models(shapes, BaseModel)
     bodies = [model for room in rooms for model in models(room, BaseModel)]
-    assert (len(answers), len(bodies)) == (18, 5)
+    assert (len(answers), len(bodies)) == (18, 6)
     for model in answers + bodies:
         for example in model.model_json_schema()["examples"]:
             model.model_validate(example)

@@ -281,6 +281,18 @@ POLICY: dict[str, Entry] = {
         "Read them to each other again. If they differ at the two sides, somebody stands between: join anew.",
         "请双方再次核对。若两侧的词不同，说明中间有人介入：请重新建立关系。",
     ),
+    "stopped": Entry(
+        "{party} has stopped the job.",
+        "{party} 已停止该作业。",
+        "Ask {party} why; a stopped job is resumed by the party that stopped it.",
+        "请向 {party} 了解原因；已停止的作业由停止方恢复。",
+    ),
+    "paused": Entry(
+        "{party} has paused the job.",
+        "{party} 已暂停该作业。",
+        "It goes on from the last barrier once {party} resumes it.",
+        "{party} 恢复后，作业将从上一个检查点继续。",
+    ),
     "expired": Entry(
         "The job file is valid until {day} only.",
         "作业文件的有效期截至 {day}。",
@@ -329,8 +341,8 @@ LINE: dict[str, Entry] = {
     "partner_restarted": Entry(
         "{partner} was restarted while the job ran.",
         "{partner} 在作业运行期间重新启动。",
-        "Run the job again.",
-        "请重新运行该作业。",
+        "The job goes on by itself from the last barrier.",
+        "作业会自动从上一个检查点继续。",
     ),
 }
 
@@ -389,6 +401,12 @@ PEER: dict[str, Entry] = {
         "The job stops here and nothing more is answered. Speak to the partner: its program does not follow the protocol.",
         "作业已停止，不再应答。请联系对方：其程序未遵守协议。",
     ),
+    "rewound": Entry(
+        "{partner} stands behind what this node has on record of the job: it was restored from a backup.",
+        "{partner} 的作业进度落后于本节点的记录：可能是从备份恢复所致。",
+        "If that was meant, a person there runs: isthmus job resume. No one-time secret is used again.",
+        "若属有意恢复，请对方执行：isthmus job resume。一次性密钥不会被重复使用。",
+    ),
     "partner_failed": Entry(
         "The partner's side of the job ended with {code}.",
         "对方一侧的作业以 {code} 结束。",
@@ -427,6 +445,18 @@ LOCAL: dict[str, Entry] = {
         "作业进度记录 {path} 无法读取。",
         "Propose the job again; what stood there was not used.",
         "请重新发起该作业；损坏的内容未被使用。",
+    ),
+    "gave_up": Entry(
+        "The worker of the job ended {times} times without getting any further ({why}).",
+        "作业进程连续 {times} 次终止且没有任何进展（{why}）。",
+        "Look at the log in the job's folder; memory is the usual cause. Then run: isthmus job resume.",
+        "请查看作业目录中的日志；通常原因是内存不足。处理后执行：isthmus job resume。",
+    ),
+    "rewound": Entry(
+        "This node stands behind what {partner} has on record of the job: it was restored from a backup.",
+        "本节点的作业进度落后于 {partner} 的记录：可能是从备份恢复所致。",
+        "If that was meant, run: isthmus job resume. No one-time secret is used again.",
+        "若属有意恢复，请执行：isthmus job resume。一次性密钥不会被重复使用。",
     ),
     "superseded": Entry(
         "This worker's turn is over; a later attempt of the job has begun.",

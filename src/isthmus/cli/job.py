@@ -145,6 +145,56 @@ def refuse(settings: Settings, job_id: str) -> None:
     settings.show(refused, lambda: _table([refused]))
 
 
+@job.command()
+@click.argument("job_id")
+@common
+@pass_settings
+def pause(settings: Settings, job_id: str) -> None:
+    """Halt a job at both sides; it keeps what is done until it is resumed here."""
+    with settings.client() as client:
+        paused = client.pause_job(job_id)
+    settings.show(paused, lambda: _table([paused]))
+
+
+@job.command()
+@click.argument("job_id")
+@click.option(
+    "--from",
+    "stage",
+    type=click.Choice(["bin", "train", "evaluate"]),
+    help="Do all from this stage on again.",
+)
+@common
+@pass_settings
+def resume(settings: Settings, job_id: str, stage: str | None) -> None:
+    """Go on with a job that is paused, stopped here, or failed, from the last barrier that all have passed."""
+    with settings.client() as client:
+        resumed = client.resume_job(job_id, stage)
+    settings.show(resumed, lambda: _table([resumed]))
+
+
+@job.command()
+@click.argument("job_id")
+@common
+@pass_settings
+def stop(settings: Settings, job_id: str) -> None:
+    """End a job at every party."""
+    with settings.client() as client:
+        stopped = client.stop_job(job_id)
+    settings.show(stopped, lambda: _table([stopped]))
+
+
+@job.command()
+@click.argument("job_id")
+@common
+@pass_settings
+def clone(settings: Settings, job_id: str) -> None:
+    """Propose the same job file once more; every party signs the new run."""
+    with settings.client() as client:
+        cloned = client.clone_job(job_id)
+    settings.show(cloned, lambda: _table([cloned]))
+
+
 def job_text(file: Path, changes: tuple[str, ...]) -> str:
     """The job file as it goes to the node, with the changes of --set."""
     try:
@@ -206,7 +256,12 @@ class Said:
                 f"{job['id']} waits for {asked} to accept", f"{job['id']} 等待 {asked} 接受"
             )
         if not step:
-            return f"{job['id']} {job['state']}"
+            why = (
+                f"  {job['error']['detail']}"
+                if job["error"] and job["state"] in ("waiting", "paused")
+                else ""
+            )
+            return f"{job['id']} {job['state']}{why}"
         of = f"  {step['done']}/{step['total']}" if step["total"] else ""
         eta = step["eta_s"]
         left = "" if eta is None else self._settings.words(f"  {eta:.0f} s left", f"  剩余约 {eta:.0f} 秒")
@@ -295,7 +350,7 @@ def _whole(job: JobView) -> str:
     parts.append(table(("party", "state", "signed", "code"), rows))
     if job["error"]:
         parts += ["", f"{job['error']['detail']}  [{job['error']['code']}]", job["error"]["hint"]]
-    if job["state"] in ("running", "done", "failed"):
+    if job["state"] not in ("proposed", "accepted", "refused"):
         parts += ["", f"files  {job['folder']}"]
     if job["result"]:
         figures = {k: v for k, v in job["result"].items() if isinstance(v, (int, float, str))}

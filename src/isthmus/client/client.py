@@ -198,11 +198,27 @@ class Client:
         return job
 
     def accept_job(self, job_id: str) -> JobView:
-        job: JobView = self._call("POST", f"/jobs/{quote(job_id, '')}/accept")
-        return job
+        return self._job_act(job_id, "accept")
 
     def refuse_job(self, job_id: str) -> JobView:
-        job: JobView = self._call("POST", f"/jobs/{quote(job_id, '')}/refuse")
+        return self._job_act(job_id, "refuse")
+
+    def pause_job(self, job_id: str) -> JobView:
+        return self._job_act(job_id, "pause")
+
+    def stop_job(self, job_id: str) -> JobView:
+        return self._job_act(job_id, "stop")
+
+    def clone_job(self, job_id: str) -> JobView:
+        """Propose the same file as its next run."""
+        return self._job_act(job_id, "clone")
+
+    def resume_job(self, job_id: str, stage: str | None = None) -> JobView:
+        """Go on at the last barrier, or do all from `stage` (bin, train, evaluate) on again."""
+        return self._job_act(job_id, "resume", {"stage": stage})
+
+    def _job_act(self, job_id: str, act: str, body: dict[str, Any] | None = None) -> JobView:
+        job: JobView = self._call("POST", f"/jobs/{quote(job_id, '')}/{act}", body)
         return job
 
     def audit(self, since: str | None = None) -> Iterator[AuditLine]:

@@ -63,6 +63,13 @@ class Scalar:
         raise TypeError("secret scalars are neither copied nor serialised")
 
 
+def scalar_of(seed: bytes) -> Scalar:
+    """The scalar that 64 uniform bytes stand for, so that a run can be taken up again with the same one."""
+    if len(seed) != 64:
+        raise ValueError("a seed of a scalar has 64 bytes")
+    return Scalar(rbcl.crypto_core_ristretto255_scalar_reduce(seed))
+
+
 def random_scalar() -> Scalar:
     """A uniform scalar, not 0, from the operating system."""
     return Scalar(rbcl.crypto_core_ristretto255_scalar_random())

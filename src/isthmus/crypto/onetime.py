@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Generic, NoReturn, Protocol, SupportsIndex, TypeVar
 
 from isthmus.base.errors import LocalError
-from isthmus.base.files import write_file
+from isthmus.base.record import Forgetful, Record
 
 T = TypeVar("T")
 
@@ -46,7 +45,8 @@ class OneTime(Generic[T]):
 
 
 class Ledger(Protocol):
-    """The numbers of one-time secrets that are burned: all below `next`, whether they were used or not."""
+    """What was done with one-time secrets: all numbers below `next` are burned, whether they were used or not, and so many
+    vectors were `answered`. Nothing takes either back."""
 
     @property
     def next(self) -> int: ...
@@ -54,40 +54,37 @@ class Ledger(Protocol):
     def burn(self, stop: int) -> None:
         """Put on record that every number below `stop` is burned; returns when that cannot be lost any more."""
 
+    @property
+    def answered(self) -> int: ...
 
-class MemoryLedger:
+    def answer(self, total: int) -> None:
+        """Put on record that `total` vectors are answered, this time and before; returns when that cannot be lost."""
+
+
+class Recorded:
+    """On the record of a run (base/record.py), which raises LocalError when it cannot write; then nothing may be used."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    @property
+    def next(self) -> int:
+        return self._record.count("burned")
+
+    def burn(self, stop: int) -> None:
+        self._record.raise_to("burned", stop)
+
+    @property
+    def answered(self) -> int:
+        return self._record.count("answered vectors")
+
+    def answer(self, total: int) -> None:
+        self._record.raise_to("answered vectors", total)
+
+
+class MemoryLedger(Recorded):
     """A record that ends with the process: for a party that never begins again under the same job."""
 
     def __init__(self, first: int = 0) -> None:
-        self._next = first
-
-    @property
-    def next(self) -> int:
-        return self._next
-
-    def burn(self, stop: int) -> None:
-        self._next = max(self._next, stop)
-
-
-class FileLedger:
-    """A record in a file, synced before `burn` returns. Raises LocalError `disk_error`, and then nothing may be used."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._next = int(path.read_text("ascii"))
-        except FileNotFoundError:
-            self._next = 0
-        except (OSError, ValueError):
-            raise LocalError(
-                "disk_error", path=str(path), why="the record of burned numbers is damaged"
-            ) from None
-
-    @property
-    def next(self) -> int:
-        return self._next
-
-    def burn(self, stop: int) -> None:
-        if stop > self._next:
-            write_file(self._path, b"%d" % stop)
-            self._next = stop
+        super().__init__(Forgetful())
+        self.burn(first)

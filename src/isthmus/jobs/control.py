@@ -3,22 +3,24 @@
     label owner                                     feature owner
       1  Proposal   job file, signature  -------->  shown to a person
       2                                  <--------  Reply    accepted and signed, or refused
-      3  Start                           -------->  waits until it is free
-      4                                  <--------  Started  its worker runs
-      5  Ended                           <------->  Ended    a code, or nothing when it is done
+      3  Start    attempt, own barrier   -------->  waits until it is free
+      4                                  <--------  Started  own barrier
+      5  Go       the barrier to go on   -------->  its worker runs
+      6  Halted   a code                 <------->  Halted   this attempt is over here; another one follows
+      7                                  <--------  Again    nothing stands in the way of another attempt any more
+      8  Ended                           <------->  Ended    a code, or nothing when all that is needed is here
 
-      6  HeadTold                        <------->  HeadTold the end of the own audit log, after 1, 2 and 5 and on connecting
-      7  HeadKept                        <------->  HeadKept the answer to 6, and on connecting: heads that are held here
+      9  HeadTold                        <------->  HeadTold the end of the own audit log, after 1, 2 and 8 and on connecting
+     10  HeadKept                        <------->  HeadKept the answer to 9, and on connecting: heads that are held here
 
-A node that hears of a run which it has not accepted does nothing. Start is sent to the feature owners by rising name, each
-after the Started of the one before, and the label owner takes its own turn in that order too: two jobs that share parties
-cannot wait for each other.
+A node that hears of a run which it has not accepted does nothing. Nothing here lasts in the line: a node that begins anew
+learns from its store where it stands, says 1, 2 or 7 again, and is answered. How an attempt runs: service/courses.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, get_args
 
 from isthmus.base.errors import PeerError
 from isthmus.jobs.document import MAX_BYTES
@@ -48,19 +50,58 @@ class Reply(Message):
 
 @dataclass(frozen=True)
 class Start(Message):
+    """A new attempt is due. The label owner's last barrier, and how many of its one-time secrets are burned."""
+
     KIND: ClassVar[int] = 0x0803
     run: Annotated[bytes, Raw(32)]
+    attempt: Annotated[int, Number("I")]
+    barrier: Annotated[int, Number("I")]
+    burned: Annotated[int, Number("I")]
 
 
 @dataclass(frozen=True)
 class Started(Message):
+    """The sender's turn has come; `had` is the last attempt that it has begun before."""
+
     KIND: ClassVar[int] = 0x0804
+    run: Annotated[bytes, Raw(32)]
+    attempt: Annotated[int, Number("I")]
+    barrier: Annotated[int, Number("I")]
+    burned: Annotated[int, Number("I")]
+    had: Annotated[int, Number("I")]
+
+
+@dataclass(frozen=True)
+class Go(Message):
+    """The oldest barrier at which any party stands: all go on from there."""
+
+    KIND: ClassVar[int] = 0x0808
+    run: Annotated[bytes, Raw(32)]
+    attempt: Annotated[int, Number("I")]
+    barrier: Annotated[int, Number("I")]
+
+
+@dataclass(frozen=True)
+class Halted(Message):
+    """Why the sender's attempt is over. Of a partner that stands behind what the sender has on record: its numbers."""
+
+    KIND: ClassVar[int] = 0x0809
+    run: Annotated[bytes, Raw(32)]
+    attempt: Annotated[int, Number("I")]
+    code: Annotated[str, Text(64)]
+    had: Annotated[int, Number("I")]
+    burned: Annotated[int, Number("I")]
+
+
+@dataclass(frozen=True)
+class Again(Message):
+    KIND: ClassVar[int] = 0x080A
     run: Annotated[bytes, Raw(32)]
 
 
 @dataclass(frozen=True)
 class Ended(Message):
-    """`code` is empty when all went well."""
+    """`code` is empty when all went well: a feature owner has all it needs, then every party has."""
 
     KIND: ClassVar[int] = 0x0805
     run: Annotated[bytes, Raw(32)]
@@ -87,13 +128,14 @@ class HeadKept(Message):
     signature: Annotated[bytes, Raw(64)]
 
 
-ControlMessage = Proposal | Reply | Start | Started | Ended | HeadTold | HeadKept
+ControlMessage = Proposal | Reply | Start | Started | Go | Halted | Again | Ended | HeadTold | HeadKept
 
 
 def decode_control(body: bytes) -> ControlMessage:
     """Raises PeerError for anything that is not one of the messages above."""
     kind = kind_of(body)
-    for message in (Proposal, Reply, Start, Started, Ended, HeadTold, HeadKept):
+    for message in get_args(ControlMessage):
         if kind == message.KIND:
-            return message.decode(body)
+            found: ControlMessage = message.decode(body)
+            return found
     raise PeerError("bad_message", why=f"kind {kind:#06x} is not about jobs")

@@ -14,7 +14,10 @@ LINE_MAX_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """`job` is the resolved document; `sockets` maps each partner to the number of an open socket."""
+    """`job` is the resolved document; `sockets` maps each partner to the number of an open socket.
+
+    `record_path` and `record_key` (hex) open the record of the run, as the worker of attempt number `attempt`.
+    """
 
     job: dict[str, Any]
     digest: str
@@ -23,6 +26,9 @@ class Instruction:
     table_path: str
     table_sha256: str
     out: str
+    attempt: int
+    record_path: str
+    record_key: str = field(repr=False)
     sockets: dict[str, int]
     test_ids_path: str | None = None
     reading: dict[str, Any] = field(default_factory=dict)

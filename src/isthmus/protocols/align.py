@@ -2,14 +2,20 @@
 
     label owner (ids X, secret a)                               feature owner (ids Y, secret b)
       1  SetSize  |X|                       <------------->       SetSize  |Y|
-      2  Blinded  { H(x)^a }  shuffled      -------------->
-      3                                     <--------------       Reblinded { H(x)^ab }  same order
-      4                                     <--------------       Blinded  { H(y)^b }  shuffled
-      5  Shared   one bit per point of 4    -------------->       (only where both learn the result)
+      2  Stands   points had of 4 and 5     -------------->       (none, unless the alignment is taken up again)
+      3  Blinded  { H(x)^a }  shuffled      -------------->
+      4                                     <--------------       Reblinded { H(x)^ab }  same order
+      5                                     <--------------       Blinded  { H(y)^b }  shuffled
+      6  Took     after each message of 5   -------------->       (so that no more than a block is under way)
+      7  Shared   one bit per point of 5    -------------->       (only where both learn the result)
 
 H hashes an id, under the digest of the job, to a uniform point of ristretto255; a and b are fresh for every run. Row
 order: the shared ids sorted, then permuted by the job's randomness, so that both sides derive the same order alone.
-With several feature owners, 1-4 run with each; in 5 each is told of the rows that all share, and of no others.
+With several feature owners, 1-6 run with each; in 7 each is told of the rows that all share, and of no others.
+
+The scalars, the order of the points and what came back are put by, so that a new process of either side goes on where the label
+owner stands; at most a block of points is blinded again. The feature owner counts, lastingly, the points that it has answered
+for, and refuses to go back further than a block: an alignment that is taken up again tries no other ids.
 
 Leaks: both learn the size of the other's set. The label owner learns which of its ids each feature owner has. A feature
 owner learns which of its ids all parties share where `both` learn; nothing more than |X| where the receiver alone learns.
@@ -22,6 +28,7 @@ Source: Meadows 1986; Huberman, Franklin, Hogg 1999; RFC 9496 for the group.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,12 +40,15 @@ from numpy.typing import NDArray
 from isthmus.base.errors import PeerError, PolicyError
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
+from isthmus.base.record import BEGUN, Forgetful, Record
 from isthmus.base.workers import in_thread, together
-from isthmus.crypto.curve import blind_ids, blind_points, random_scalar
+from isthmus.crypto.curve import Scalar, blind_ids, blind_points, scalar_of
 from isthmus.wire.channel import Channel
 from isthmus.wire.message import Array, Flag, Message, Number
 
 CHUNK_POINTS = 4096
+BLOCK_CHUNKS = 4
+"""Messages of points under way at once: what is done again, at most, after a crash."""
 SET_MAX_ROWS = 100_000_000
 Points = NDArray[np.uint8]
 Rows = NDArray[np.int64]
@@ -48,6 +58,20 @@ Rows = NDArray[np.int64]
 class SetSize(Message):
     KIND: ClassVar[int] = 0x0101
     rows: Annotated[int, Number("Q")]
+
+
+@dataclass(frozen=True)
+class Stands(Message):
+    """Points of 4 and of 5 that the label owner holds already."""
+
+    KIND: ClassVar[int] = 0x0105
+    answered: Annotated[int, Number("Q")]
+    met: Annotated[int, Number("Q")]
+
+
+@dataclass(frozen=True)
+class Took(Message):
+    KIND: ClassVar[int] = 0x0106
 
 
 @dataclass(frozen=True)
@@ -76,19 +100,23 @@ async def align_as_label_owner(
     min_rows: int,
     progress: Progress,
     learns: Literal["both", "receiver"] = "both",
+    record: Record | None = None,
 ) -> tuple[Rows, list[int]]:
     """Own rows of the shared ids in the common order, `(rows,)`, and the size of each feature owner's set.
 
     Raises PolicyError(overlap_too_small) where all parties share fewer than `min_rows` ids.
     """
     progress.start("align", 3 * len(ids) * len(channels))
-    found = [await _meet(channel, ids, digest, progress, turn) for turn, channel in enumerate(channels)]
+    record = record or Forgetful()
+    found = [
+        await _meet(channel, ids, digest, progress, turn, record) for turn, channel in enumerate(channels)
+    ]
     shared = set(found[0])
     for partner in found[1:]:
         shared &= partner.keys()
     if len(shared) < min_rows:
         raise PolicyError("overlap_too_small", floor=min_rows)
-    for channel, partner in zip(channels, found, strict=True):  # 5
+    for channel, partner in zip(channels, found, strict=True):  # 7
         bits = np.zeros(partner.points, dtype=np.uint8)
         if learns == "both":
             bits[[partner[row] for row in shared]] = 1
@@ -105,24 +133,45 @@ async def align_as_feature_owner(
     min_rows: int,
     progress: Progress,
     learns: Literal["both", "receiver"] = "both",
+    record: Record | None = None,
 ) -> tuple[Rows | None, int]:
     """Own rows of the shared ids in the common order, `(rows,)`, and the size of the label owner's set; no rows where the
     receiver alone learns the result."""
     progress.start("align", 2 * len(ids))
-    secret = random_scalar()
+    record = record or Forgetful()
+    secret, order = _drawn(record, "blinding", len(ids))
     theirs = await _exchange_sizes(channel, len(ids))  # 1
-    done = 0
-    while done < theirs:  # 2, 3
+    stands = await channel.recv(Stands)  # 2
+    answered = record.count("answered points")
+    if not answered - BLOCK_CHUNKS * CHUNK_POINTS <= stands.answered <= theirs or stands.met > len(ids):
+        raise PeerError("bad_message", why="the alignment is taken up at a place where it does not stand")
+    done = stands.answered
+    while done < theirs:  # 3, 4
         points = (await channel.recv(Blinded)).points
         done += _grown(len(points), theirs - done)
-        await channel.send(Reblinded(await in_thread(blind_points, points, secret)))
+        blinded = await in_thread(blind_points, points, secret)
+        await in_thread(record.raise_to, "answered points", done)
+        await channel.send(Reblinded(blinded))
         progress.at(min(len(ids), done * len(ids) // theirs))
-    order, done = _shuffle(len(ids)), 0
-    for part in _chunks(order):  # 4
-        await channel.send(Blinded(await in_thread(blind_ids, [ids[i] for i in part], digest, secret)))
-        done += len(part)
-        progress.at(len(ids) + done)
-    answer = await channel.recv(Shared)  # 5
+    room, parts = asyncio.Semaphore(BLOCK_CHUNKS), _chunks(order[stands.met :])
+
+    async def tell() -> None:
+        done = stands.met
+        for part in parts:
+            await room.acquire()
+            await channel.send(
+                Blinded(await in_thread(blind_ids, [ids[i] for i in part], digest, secret))
+            )  # 5
+            done += len(part)
+            progress.at(len(ids) + done)
+
+    async def listen() -> None:
+        for _ in parts:
+            await channel.recv(Took)  # 6
+            room.release()
+
+    await together(tell(), listen())
+    answer = await channel.recv(Shared)  # 7
     if answer.learns != (learns == "both") or len(answer.bits) != (len(ids) + 7) // 8:
         raise PeerError("bad_message", why="the result of the alignment has another form than agreed")
     if learns == "receiver":
@@ -139,45 +188,71 @@ class _Found(dict[int, int]):
     points: int = 0
 
 
-async def _meet(channel: Channel, ids: list[bytes], digest: bytes, progress: Progress, turn: int) -> _Found:
-    secret = random_scalar()
+async def _meet(
+    channel: Channel, ids: list[bytes], digest: bytes, progress: Progress, turn: int, record: Record
+) -> _Found:
+    secret, order = _drawn(record, f"blinding {turn}", len(ids))
     theirs = await _exchange_sizes(channel, len(ids))  # 1
-    order = _shuffle(len(ids))
     begun = 3 * len(ids) * turn
+    own: dict[bytes, int] = {}
+    had = 0
+    for body in record.found(f"own {turn}"):
+        size = len(body) // 32
+        own.update(zip(_cut(body), order[had : had + size].tolist(), strict=True))
+        had += size
+    found = _Found()
+    found.points, met = theirs, 0
+    for part in record.found(f"met {turn}"):
+        rows = np.frombuffer(part, dtype="<i8")
+        met += int(rows[0])
+        found.update((row, at) for row, at in rows[1:].reshape(-1, 2).tolist())
+    await channel.send(Stands(had, met))  # 2
+    room = asyncio.Semaphore(BLOCK_CHUNKS)
 
     async def ask() -> None:
-        for part in _chunks(order):  # 2
+        for part in _chunks(order[had:]):  # 3
+            await room.acquire()
             await channel.send(Blinded(await in_thread(blind_ids, [ids[i] for i in part], digest, secret)))
 
-    async def collect() -> dict[bytes, int]:
-        own: dict[bytes, int] = {}
-        done = 0
-        while done < len(ids):  # 3
+    async def collect() -> None:
+        done = had
+        while done < len(ids):  # 4
             points = (await channel.recv(Reblinded)).points
             size = _grown(len(points), len(ids) - done)
             own.update(zip(_split(points), order[done : done + size].tolist(), strict=True))
             done += size
+            await in_thread(record.keep, BEGUN, **{f"own {turn}": points.tobytes()})
+            room.release()
             progress.at(begun + 2 * done)
-        return own
 
-    _, own = await together(ask(), collect())
+    await together(ask(), collect())
     if len(own) != len(ids):
         raise PeerError("bad_message", why="two ids came back as one point")
-    found = _Found()
-    found.points = theirs
-    done = 0
-    while done < theirs:  # 4
+    while met < theirs:  # 5
         points = (await channel.recv(Blinded)).points
-        size = _grown(len(points), theirs - done)
-        for at, point in enumerate(_split(await in_thread(blind_points, points, secret)), start=done):
+        size = _grown(len(points), theirs - met)
+        pairs: list[int] = [size]
+        for at, point in enumerate(_split(await in_thread(blind_points, points, secret)), start=met):
             row = own.get(point)
             if row is not None:
                 if row in found:
                     raise PeerError("bad_message", why="an id came twice")
                 found[row] = at
-        done += size
-        progress.at(begun + 2 * len(ids) + len(ids) * done // theirs)
+                pairs += (row, at)
+        met += size
+        await in_thread(record.keep, BEGUN, **{f"met {turn}": np.array(pairs, dtype="<i8").tobytes()})
+        await channel.send(Took())  # 6
+        progress.at(begun + 2 * len(ids) + len(ids) * met // theirs)
     return found
+
+
+def _drawn(record: Record, name: str, count: int) -> tuple[Scalar, Rows]:
+    """The blinding scalar and the order of the points of this run: drawn once, and the same when it is taken up again."""
+    known = record.found(name)
+    if not known:
+        known = [os.urandom(96)]
+        record.keep(BEGUN, **{name: known[0]})
+    return scalar_of(known[0][:64]), Rng(known[0][64:]).permutation("align/shuffle", count)
 
 
 async def _exchange_sizes(channel: Channel, own: int) -> int:
@@ -194,16 +269,15 @@ def _grown(size: int, room: int) -> int:
     return size
 
 
-def _shuffle(count: int) -> Rows:
-    return Rng(os.urandom(32)).permutation("align/shuffle", count)
-
-
 def _chunks(order: Rows) -> list[Rows]:
     return [order[i : i + CHUNK_POINTS] for i in range(0, len(order), CHUNK_POINTS)]
 
 
 def _split(points: Points) -> list[bytes]:
-    body = points.tobytes()
+    return _cut(points.tobytes())
+
+
+def _cut(body: bytes) -> list[bytes]:
     return [body[i : i + 32] for i in range(0, len(body), 32)]
 
 

@@ -23,6 +23,7 @@ Source: Chen and Guestrin 2016 (XGBoost); Cheng et al. 2021 (SecureBoost).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 from isthmus.base.errors import PeerError
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
+from isthmus.base.record import WEIGHED, Forgetful, Record
 from isthmus.base.workers import in_thread, together
 from isthmus.learn.histogram import BinMatrix, Sums, histogram
 from isthmus.learn.parameters import BoostedTrees, Crypto
@@ -122,19 +124,23 @@ class LabelBooster:
     joined_columns: int = 0
     log: TrainingLog = field(default_factory=TrainingLog)
     _asked: list[int] = field(init=False)
+    _won: list[tuple[int, float]] = field(init=False, default_factory=list)
     _own: BinMatrix = field(init=False)
 
     def __post_init__(self) -> None:
         self._asked = [0] * len(self.channels)
         self._own = BinMatrix(self.binned.matrix.bins[:, : self.train_rows], self.binned.matrix.counts)
 
-    async def train(self, progress: Progress) -> LabelHalf:
+    async def train(self, progress: Progress, record: Record | None = None) -> LabelHalf:
+        """All trees, from the first that is not on record."""
         p, n = self.parameters, self.train_rows
         base = base_score(p.objective, self.label[:n])
         half = LabelHalf(p.objective, base, self.binned.columns, [c.partner for c in self.channels])
         raw = np.full(len(self.label), base)
         progress.start("train", p.trees)
-        for number in range(p.trees):
+        record = record or Forgetful()
+        over = [self._again(half, body, raw) for body in record.found("tree")][-1:] == [True]
+        for number in range(p.trees if over else len(half.trees), p.trees):
             rng = self.rng.under(f"tree/{number}")
             g, h, inside, q = await in_thread(self._gradients, raw[:n], rng)
             alone = not self.channels or number < p.local_trees
@@ -142,9 +148,13 @@ class LabelBooster:
                 await self._tell(TREE)  # 1
                 await self._engine().tree(q.g, q.h)
             open_features = self._open_features(rng, number < p.local_trees)
+            splits = len(half.splits)
             tree, rows_of = await self._grow(half, q, inside, open_features, alone)
             half.trees.append(tree)
-            if await in_thread(self._finish, tree, rows_of, g, h, raw):
+            leaf_of_row, over = await in_thread(self._finish, tree, rows_of, g, h, raw)
+            body = await in_thread(self._tree_body, tree, half.splits[splits:], leaf_of_row)
+            await in_thread(record.keep, WEIGHED + number + 1, tree=body)
+            if over:
                 break
             progress.at(number + 1, f"loss {self.log.train_loss[-1]:.4f}")
         del half.trees[self.log.best_trees :]
@@ -163,8 +173,41 @@ class LabelBooster:
             g[~inside], h[~inside] = 0.0, 0.0
         return g, h, inside, quantise(g, h, self.crypto.gradient_bits, self.crypto.hessian_bits, rng)
 
-    def _finish(self, tree: Tree, rows_of: dict[int, Rows], g: Floats, h: Floats, raw: Floats) -> bool:
-        """Value the leaves, add them to the raw scores, note the loss; says whether training is over."""
+    def _again(self, half: LabelHalf, body: bytes, raw: Floats) -> bool:
+        """Take up a tree that is on record; says whether training was over with it."""
+        size = int.from_bytes(body[:4], "little")
+        known = json.loads(body[4 : 4 + size])
+        leaf_of_row = np.frombuffer(body, dtype=np.uint8, offset=4 + size)
+        tree = Tree({i: Inner(owner, split) for i, owner, split in known["inner"]}, dict(known["leaf"]))
+        half.trees.append(tree)
+        half.splits += [OwnSplit(*split) for split in known["splits"]]
+        self._asked = known["asked"]
+        for owner, gain in known["won"]:
+            self._note_split(owner, gain)
+        raw += np.array(list(tree.leaf.values()))[leaf_of_row]
+        return self._note_and_stop(raw)
+
+    def _tree_body(self, tree: Tree, splits: list[OwnSplit], leaf_of_row: Rows) -> bytes:
+        """A complete tree for the record: its shape, what it did to the counts, and the leaf of each row in one byte."""
+        known = {
+            "inner": [[i, n.owner, n.split] for i, n in tree.inner.items()],
+            "leaf": list(tree.leaf.items()),
+            "splits": [[s.column, s.last_left, s.missing_left] for s in splits],
+            "asked": self._asked,
+            "won": self._won,
+        }
+        text = json.dumps(known).encode()
+        return len(text).to_bytes(4, "little") + text + leaf_of_row.astype(np.uint8).tobytes()
+
+    def _note_split(self, owner: int, gain: float) -> None:
+        log = self.log
+        log.splits_of_owner[owner] = log.splits_of_owner.get(owner, 0) + 1
+        log.gain_of_owner[owner] = log.gain_of_owner.get(owner, 0.0) + gain
+
+    def _finish(
+        self, tree: Tree, rows_of: dict[int, Rows], g: Floats, h: Floats, raw: Floats
+    ) -> tuple[Rows, bool]:
+        """Value the leaves, add them to the raw scores, note the loss: the leaf of each row, and whether training is over."""
         leaves = sorted(rows_of)
         leaf_of_row = np.empty(len(raw), dtype=np.int64)
         for at, leaf in enumerate(leaves):
@@ -172,14 +215,14 @@ class LabelBooster:
         values = leaf_values(leaf_of_row[: len(g)], len(leaves), g, h, self.parameters)
         tree.leaf = dict(zip(leaves, values.tolist(), strict=True))
         raw += values[leaf_of_row]
-        return self._note_and_stop(raw)
+        return leaf_of_row, self._note_and_stop(raw)
 
     async def _grow(
         self, half: LabelHalf, q: Quantised, inside: Bools | None, open_features: list[Bools], alone: bool
     ) -> tuple[Tree, dict[int, Rows]]:
         """One tree; returns it without leaf values, and the rows of every leaf, in order."""
-        p, log = self.parameters, self.log
-        tree = Tree()
+        p = self.parameters
+        tree, self._won = Tree(), []
         rows_of = {0: np.arange(len(self.label))}
         sizes = {0: self._counted(rows_of[0], inside)}
         open_nodes: list[int] = [0]
@@ -207,8 +250,8 @@ class LabelBooster:
                 rows_of |= children
                 sizes |= counted
                 open_nodes += children
-                log.splits_of_owner[split.owner] = log.splits_of_owner.get(split.owner, 0) + 1
-                log.gain_of_owner[split.owner] = log.gain_of_owner.get(split.owner, 0.0) + split.gain
+                self._won.append((split.owner, split.gain))
+                self._note_split(split.owner, split.gain)
         return tree, rows_of
 
     def _counted(self, rows: Rows, inside: Bools | None) -> int:
@@ -341,17 +384,33 @@ async def boost_as_feature_owner(
     parameters: BoostedTrees,
     split_reveal: Literal["ids", "column"],
     progress: Progress,
+    record: Record | None = None,
 ) -> FeatureHalf:
-    """Answer for the own columns until the label owner ends the training; returns the own half."""
+    """Answer for the own columns until the label owner ends the training; returns the own half.
+
+    That a tree is complete shows only in the next message, so it is put on record then.
+    """
     half = FeatureHalf(binned.columns)
-    trees = levels = 0
+    record = record or Forgetful()
+    for body in record.found("splits"):
+        half.splits += [OwnSplit(*split) for split in json.loads(body)]
+    # The local trees are none of this owner's work: it stands behind them from the beginning.
+    trees, levels, done = max(record.barrier - WEIGHED, parameters.local_trees), 0, len(half.splits)
+    first = trees
     progress.start("train", parameters.trees)
-    while (what := (await channel.recv(Next)).what) != END:  # 1, 2, 5
+    while True:
+        what = (await channel.recv(Next)).what  # 1, 2, 5
+        if what != LEVEL and trees > first:
+            splits = [[s.column, s.last_left, s.missing_left] for s in half.splits[done:]]
+            await in_thread(record.keep, WEIGHED + trees, splits=json.dumps(splits).encode())
+            done = len(half.splits)
+        if what == END:
+            break
         if what == TREE and trees < parameters.trees:
             trees, levels = trees + 1, 0
             await engine.tree()
             progress.at(trees)
-        elif what == LEVEL and trees and levels < parameters.depth:
+        elif what == LEVEL and trees > first and levels < parameters.depth:
             levels += 1
             await engine.level()
             won = await channel.recv(Won)  # 3

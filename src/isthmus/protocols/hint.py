@@ -61,6 +61,7 @@ PIECE_BYTES: Final = 8 * 2**20
 BATCH = 256
 FIRST_BATCH: Final = 64
 BATCH_BYTES: Final = 64 * 2**20
+AGAIN_MAX: Final = 20
 CHECKED: Final = 16
 """One hint in so many of a batch is opened, or one more."""
 Integers = NDArray[np.int64]
@@ -366,7 +367,7 @@ class HintFeatureSide:
         self._layout, self._place, self._ledger = made.layout, made.place, ledger
         self._widths = _widths(made.layout, crypto)
         self._below_root = False
-        self._budget, self._left = budget, budget
+        self._budget, self._left = budget, budget - ledger.answered
         self._hints_left = 2 * budget + 2 * BATCH
         self._p1 = limbs_of(p1(made.key.seed, made.key.chunks))
         self._opened: dict[int, Words] = {}
@@ -383,7 +384,8 @@ class HintFeatureSide:
         ledger: Ledger,
         progress: Progress,
     ) -> HintFeatureSide:
-        """Agree on seeds, make the hint and the key, send the columns. No more than `budget` vectors are answered."""
+        """Agree on seeds, make the hint and the key, send the columns. No more than `budget` vectors are answered, those
+        of earlier attempts of the run counted in."""
         matrix = BinMatrix(np.ascontiguousarray(matrix.bins), matrix.counts)
         made = await set_up_as_feature_owner(channel, matrix, digest, crypto, ledger, progress)
         return cls(channel, matrix, made, crypto, ledger, budget)
@@ -401,6 +403,7 @@ class HintFeatureSide:
         self._left -= len(indexes)
         if self._left < 0:
             raise PolicyError("vectors", partner=self._channel.partner, allowed=self._budget)
+        await in_thread(self._ledger.answer, self._budget - self._left)
         if not len(indexes) or indexes[0] < self._next or (np.diff(indexes) <= 0).any():
             raise PeerError("secret_reused", partner=self._channel.partner)
         if not all(index in self._opened for index in indexes.tolist()):
@@ -486,6 +489,11 @@ def vectors_expected(trees: int, depth: int) -> int:
 def vectors_max(trees: int, depth: int) -> int:
     """How many vectors a feature owner answers: four times what is expected, as a tree node with wide sums takes several."""
     return 4 * vectors_expected(trees, depth)
+
+
+def vectors_again(depth: int, attempts: int) -> int:
+    """How many more a feature owner answers after so many attempts of a run, each of which may do one tree again."""
+    return 4 * (vectors_expected(1, depth) + 1) * min(attempts - 1, AGAIN_MAX)
 
 
 def _checks(count: int) -> int:

@@ -12,9 +12,9 @@ import logging
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from isthmus.base.canonical import canonical_json
 from isthmus.base.clock import Clock
@@ -28,11 +28,15 @@ from isthmus.base.errors import (
     PolicyError,
 )
 from isthmus.base.progress import Step
+from isthmus.base.record import STAGES
 from isthmus.base.workers import in_thread
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest, sign, verify_consent
 from isthmus.jobs.control import (
+    Again,
     Ended,
+    Go,
+    Halted,
     HeadKept,
     HeadTold,
     Proposal,
@@ -42,16 +46,15 @@ from isthmus.jobs.control import (
     decode_control,
 )
 from isthmus.jobs.document import read_document
-from isthmus.jobs.instruction import Instruction
 from isthmus.jobs.plan import Plan, make_plan
 from isthmus.jobs.spec import JobFile, job_digest, parse_job, resolve
 from isthmus.service.audit import Audit, broken_rule
+from isthmus.service.courses import Course, Following, Here, Leading, Lines, told
 from isthmus.service.datasets import Datasets, known_columns
 from isthmus.service.facts import facts_of, line_notes
 from isthmus.service.measured import Measurements
-from isthmus.service.running import run_worker
 from isthmus.store.audit import AuditKind, Note, known_code
-from isthmus.store.records import Answer, JobState, Store, StoredDataset, StoredJob
+from isthmus.store.records import ENDED, STATES, Answer, JobState, Store, StoredDataset, StoredJob
 from isthmus.table import file_digest
 from isthmus.wire.channel import Line
 from isthmus.wire.link import CONTROL
@@ -59,23 +62,9 @@ from isthmus.wire.message import Message
 
 _log = logging.getLogger(__name__)
 
+DISK_PAUSE_S = 1.0
 PROPOSALS_MAX = 100
 """Open proposals of one partner; more are refused unseen."""
-
-
-class Lines(Protocol):
-    """What jobs need of the link."""
-
-    def open(self, partner_name: str, job_digest: bytes, number: int = 0) -> Line: ...
-
-
-@dataclass(slots=True)
-class _Run:
-    """What a node keeps in memory of a job that waits or runs."""
-
-    step: Step | None = None
-    started: dict[str, asyncio.Future[None]] | None = None
-    halt: asyncio.Future[IsthmusError] | None = None
 
 
 class Jobs:
@@ -93,6 +82,7 @@ class Jobs:
         audit: Audit,
         clock: Clock,
         folder_of: Callable[[str], Path],
+        record_key: bytes,
         command: Sequence[str],
     ) -> None:
         self._own = own
@@ -103,10 +93,23 @@ class Jobs:
         self._measured = measured
         self._audit = audit
         self._clock = clock
-        self._folder_of = folder_of
-        self._command = command
-        self._slot = asyncio.Lock()
-        self._runs: dict[str, _Run] = {}
+        self._courses: dict[str, Course] = {}
+        self._here = Here(
+            own,
+            store,
+            lines,
+            audit,
+            clock,
+            folder_of,
+            record_key,
+            command,
+            asyncio.Lock(),
+            self._send,
+            self._tell_head,
+            self._check_start,
+            self._still_allowed,
+            self._mark,
+        )
         self._outboxes: dict[str, asyncio.Queue[Message]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -114,14 +117,9 @@ class Jobs:
     # --- life ---
 
     def begin(self) -> None:
-        """Puts right what an earlier process of this node left behind; call it once, after the partners are known."""
-        for job in self._store.jobs_in({"running"}):
-            self._fail(job, LocalError("worker_killed", why="the node was restarted"), {"running"})
-        for job in self._store.jobs_in({"queued"}):
-            if job.role == "label_owner":
-                self._spawn(self._lead(job), job)
-            else:
-                self._fail(job, LocalError("worker_killed", why="the node was restarted"), {"queued"})
+        """Goes on with what an earlier process of this node left behind; call it once, after the partners are known."""
+        for job in self._store.jobs_in({"queued", "running", "waiting"}):
+            self._go_on(job)
         for job in self._store.jobs_in({"accepted"}):
             if job.role == "label_owner":
                 self._enqueue(job)
@@ -137,7 +135,7 @@ class Jobs:
         self._say_again(partner)
 
     async def close(self) -> None:
-        """Ends workers and waits for them; their jobs have failed, and the partners are told."""
+        """Ends workers and waits for them; their jobs go on when the node runs again."""
         self._closing = True
         for task in self._tasks:
             task.cancel()
@@ -239,7 +237,7 @@ class Jobs:
 
     def refuse(self, job_id: str) -> StoredJob:
         stored = self._proposed_to_us(job_id)
-        error = _document(PolicyError("refused", party=self._own))
+        error = told(PolicyError("refused", party=self._own))
         notes = [self._note(AuditKind.JOB_REFUSED, stored, self._audit.person, "refused")]
         now = self._clock.now()
         if not self._store.move_job(stored.id, {"proposed"}, "refused", now, error=error, notes=notes):
@@ -257,8 +255,65 @@ class Jobs:
 
     def step(self, job_id: str) -> Step | None:
         """Where a running job stands."""
-        run = self._runs.get(job_id)
-        return run.step if run else None
+        course = self._courses.get(job_id)
+        return course.step if course else None
+
+    def pause(self, job_id: str) -> StoredJob:
+        """Ends the attempt that is under way; the job goes on from its last barrier once this node resumes it."""
+        return self._halt(job_id, "paused", AuditKind.JOB_PAUSED, {"queued", "running", "waiting"})
+
+    def stop(self, job_id: str) -> StoredJob:
+        """Ends the job at every party. Only this node can resume it."""
+        since: set[JobState] = {"proposed", "accepted", "queued", "running", "waiting", "paused"}
+        return self._halt(job_id, "stopped", AuditKind.JOB_STOPPED, since)
+
+    def _halt(self, job_id: str, to: JobState, kind: AuditKind, since: set[JobState]) -> StoredJob:
+        job = self.find(job_id)
+        error = PolicyError(to, party=self._own)
+        notes = [self._note(kind, job, self._audit.person)]
+        now = self._clock.now()
+        if not self._store.move_job(job.id, since, to, now, error=told(error), notes=notes):
+            raise self._conflict(job.id, "one that can be " + to)
+        course = self._courses.get(job.id)
+        if course is not None:
+            course.halt(error, to)
+        for name in _partners_of(job):
+            if to == "stopped":
+                self._send(name, Ended(_run_of(job), to))
+            self._tell_head(name)
+        return self.find(job.id)
+
+    async def resume(self, job_id: str, stage: str | None = None) -> StoredJob:
+        """Goes on with a job that is paused, failed, or was stopped by this node. With `stage`, at its label owner, all from
+        that stage on is done again. Also the word of a person that a side which was rewound may go on."""
+        job = self.find(job_id)
+        if stage is not None and (job.role != "label_owner" or stage not in STAGES):
+            allowed = ", ".join(STAGES) + ", at the label owner"
+            raise ConfigError("out_of_bounds", field="stage", value=stage, allowed=allowed)
+        theirs = job.state == "stopped" and (job.error or {}).get("fields", {}).get("party") != self._own
+        if theirs or not self._consented(job):
+            raise self._conflict(job.id, "paused or stopped here, or failed, and signed by every party")
+        await self._check_start(job)
+        notes = [self._note(AuditKind.JOB_RESUMED, job, self._audit.person)]
+        since: set[JobState] = {"paused", "failed", "stopped"}
+        if not self._store.move_job(job.id, since, "queued", self._clock.now(), notes=notes):
+            raise self._conflict(job.id, "paused, failed or stopped")
+        self._go_on(self.find(job.id), agreed=True, stage=stage)
+        if job.role == "feature_owner":
+            self._send(job.label_owner, Again(_run_of(job)))
+        return self.find(job.id)
+
+    async def clone(self, job_id: str) -> StoredJob:
+        """Proposes the same file as its next run, which every party signs anew."""
+        job = self.find(job_id)
+        if job.role != "label_owner":
+            raise self._conflict(job_id, "one that this node has proposed")
+        return await self.propose(job.document, job.test_ids_path)
+
+    def _consented(self, job: StoredJob) -> bool:
+        """Whether this node holds its own signature and, as label owner, those of all."""
+        answers = {a.party: a.signature for a in self._store.answers(job.id)}
+        return all(answers.values()) if job.role == "label_owner" else bool(answers.get(self._own))
 
     # --- checks ---
 
@@ -336,7 +391,7 @@ class Jobs:
     async def _listen(self, line: Line, partner: str) -> None:
         while True:
             try:
-                await self._take(partner, await line.get())
+                await self._take_surely(partner, await line.get())
             except LineError as error:
                 if error.code == "closed":
                     return
@@ -347,27 +402,45 @@ class Jobs:
                     with suppress(LocalError):  # a full disk must not end the conversation
                         self._audit.write_once(AuditKind.RULE_BROKEN, "control", partner, error.code)
 
+    async def _take_surely(self, partner: str, body: bytes) -> None:
+        """What has come is on nobody's record but this node's: while its disk is full, it is tried again."""
+        while True:
+            try:
+                await self._take(partner, body)
+                return
+            except LocalError as error:
+                if error.code not in ("disk_full", "disk_error"):
+                    raise
+                await self._clock.sleep(DISK_PAUSE_S)
+
     async def _take(self, partner: str, body: bytes) -> None:
-        match decode_control(body):
+        message = decode_control(body)
+        match message:
             case Proposal() as proposal:
                 self._on_proposal(partner, proposal)
             case Reply() as reply:
                 self._on_reply(partner, reply)
             case Start(run):
-                job = self._by_run(run, partner)
-                if job and job.role == "feature_owner" and job.state == "accepted":
-                    self._store.move_job(job.id, {"accepted"}, "queued", self._clock.now())
-                    self._spawn(self._follow(job), job)
+                self._on_start(partner, message, self._by_run(run, partner))
             case Started(run):
-                job = self._by_run(run, partner)
-                waiting = self._waiting(job, partner)
-                if waiting:
-                    waiting.set_result(None)
+                if isinstance(course := self._course_of(run, partner), Leading):
+                    course.on_started(partner, message)
+            case Go(run):
+                if isinstance(course := self._course_of(run, partner), Following):
+                    course.on_go(message)
+            case Halted(run):
+                match self._course_of(run, partner):
+                    case Leading() as leading:
+                        leading.on_halted(partner, message)
+                    case Following() as following:
+                        following.on_halted(message)
+            case Again(run):
+                self._on_again(partner, self._by_run(run, partner))
             case Ended(run, code):
                 self._on_ended(partner, run, code)
-            case HeadTold() as told:
+            case HeadTold() as head:
                 known = self._store.partner(partner)
-                for kept in self._audit.on_told(partner, known.public_key if known else b"", told):
+                for kept in self._audit.on_told(partner, known.public_key if known else b"", head):
                     self._send(partner, kept)
             case HeadKept() as kept:
                 self._audit.on_kept(partner, kept)
@@ -425,7 +498,7 @@ class Jobs:
             error = PolicyError("refused", party=partner)
             notes = [self._note(AuditKind.JOB_REFUSED, job, partner, known_code(code))]
             now = self._clock.now()
-            self._store.move_job(job.id, {"proposed"}, "refused", now, error=_document(error), notes=notes)
+            self._store.move_job(job.id, {"proposed"}, "refused", now, error=told(error), notes=notes)
             self._tell_head(partner)
             for other in answers:
                 if other not in (self._own, partner):
@@ -440,39 +513,82 @@ class Jobs:
             self._store.move_job(job.id, {"proposed"}, "accepted", self._clock.now())
             self._enqueue(job)
 
-    def _on_ended(self, partner: str, run_digest: bytes, code: str) -> None:
-        job = self._by_run(run_digest, partner)
+    def _on_start(self, partner: str, start: Start, job: StoredJob | None) -> None:
+        if job is None or job.role != "feature_owner" or not self._consented(job):
+            return
+        stopped_there = job.state == "stopped" and (job.error or {})["fields"].get("party") == partner
+        if job.state in ("accepted", "failed") or stopped_there:
+            # Both have signed this run; what ended it has been put right at the label owner.
+            since: set[JobState] = {"accepted", "failed", "stopped"}
+            self._store.move_job(job.id, since, "queued", self._clock.now())
+            job = self.find(job.id)
+        course = self._courses.get(job.id)
+        if course is not None and course.halted:
+            course = None
+        if course is None and job.state in ("queued", "running", "waiting"):
+            course = self._go_on(job)
+        if isinstance(course, Following):
+            course.on_start(start)
+        elif job.state == "paused":
+            self._send(partner, Halted(start.run, start.attempt, "paused", 0, 0))
+        elif job.state in ENDED:
+            self._send(partner, Ended(start.run, _ending_of(job)))
+
+    def _on_again(self, partner: str, job: StoredJob | None) -> None:
+        if job is None or job.role != "label_owner":
+            return
+        course = self._courses.get(job.id)
+        if isinstance(course, Leading):
+            course.on_again(partner)
+        elif job.state in ENDED:
+            self._send(partner, Ended(_run_of(job), _ending_of(job)))
+
+    def _on_ended(self, partner: str, run: bytes, code: str) -> None:
+        job = self._by_run(run, partner)
         if job is None:
             return
-        self._mark(job, partner, code)
-        error = PeerError("partner_failed", code=code or "closed", partner=partner)
-        waiting = self._waiting(job, partner)
-        run = self._runs.get(job.id)
-        if waiting:
-            waiting.set_exception(error)
-        elif run and run.halt:
-            if code and not run.halt.done():
-                run.halt.set_result(error)
-        elif job.role == "feature_owner":
-            to: JobState = "refused" if code == "refused" else "failed"
-            since: set[JobState] = {"proposed", "accepted", "queued"}
-            kind = AuditKind.JOB_REFUSED if to == "refused" else AuditKind.JOB_FAILED
-            notes = (
-                [self._note(kind, job, partner, known_code(code))]
-                if code
-                else [self._note(kind, job, partner)]
-            )
-            self._store.move_job(job.id, since, to, self._clock.now(), error=_document(error), notes=notes)
+        if code:
+            self._mark(job, partner, code)
+        if job.state in ENDED:
+            return
+        course = self._courses.get(job.id)
+        if not code:
+            if isinstance(course, Leading):
+                course.on_finished(partner)
+            elif isinstance(course, Following):
+                course.close()
+            return
+        if job.role == "label_owner" and job.state == "proposed":
+            return
+        to: JobState = "failed"
+        error: IsthmusError = PeerError("partner_failed", code=code, partner=partner)
+        kind = AuditKind.JOB_FAILED
+        if code == "stopped":
+            to, error, kind = "stopped", PolicyError("stopped", party=partner), AuditKind.JOB_STOPPED
+        elif code == "refused":
+            to, kind = "refused", AuditKind.JOB_REFUSED
+        if to == "failed" and course is not None and course.working:
+            # What this side knows of it comes first: perhaps the partner only failed because of us.
+            course.partner_failed(error)
+            return
+        notes = [self._note(kind, job, partner, known_code(code))]
+        since: set[JobState] = {"proposed", "accepted", "queued", "running", "waiting", "paused"}
+        if self._store.move_job(job.id, since, to, self._clock.now(), error=told(error), notes=notes):
+            self._mark(job, self._own, error.code)
+            if course is not None:
+                course.halt(error)
+            for name in set(_partners_of(job)) - {partner}:
+                self._send(name, Ended(run, code))
+            self._tell_head(partner)
 
     def _partner_restarted(self, partner: str, error: LineError) -> None:
-        for job in self._store.jobs_in({"queued"}):
-            waiting = self._waiting(job, partner)
-            if waiting:
-                waiting.set_exception(error)
+        for course in list(self._courses.values()):
+            if partner in course.partners:
+                course.interrupt(error)
         self._say_again(partner)
 
     def _say_again(self, partner: str) -> None:
-        """Heads of both logs, proposals without an answer, answers that may have been lost, endings of jobs."""
+        """Heads of both logs, proposals without an answer, answers that may have been lost, jobs that could go on."""
         for kept in self._audit.held(partner):
             self._send(partner, kept)
         self._tell_head(partner)
@@ -483,6 +599,9 @@ class Jobs:
                 self._send(partner, Proposal(job.number, job.document, signature))
             elif job.role == "feature_owner" and job.label_owner == partner:
                 self._reply_again(job)
+        for job in self._store.jobs_in({"queued", "running", "waiting"}):
+            if job.role == "feature_owner" and job.label_owner == partner:
+                self._send(partner, Again(_run_of(job)))
 
     def _reply_again(self, job: StoredJob) -> None:
         own = next(a for a in self._store.answers(job.id) if a.party == self._own)
@@ -493,119 +612,56 @@ class Jobs:
 
     def _by_run(self, run: bytes, partner: str) -> StoredJob | None:
         """The job of this run in which `partner` takes part as the other role."""
-        for job in self._store.jobs_in(
-            {"proposed", "accepted", "queued", "running", "refused", "failed", "done"}
-        ):
+        for job in self._store.jobs_in(set(STATES)):
             if _run_of(job) == run:
                 if job.role == "feature_owner":
                     return job if job.label_owner == partner else None
                 return job if partner in _parse(job).parties.feature_owners else None
         return None
 
-    def _waiting(self, job: StoredJob | None, partner: str) -> asyncio.Future[None] | None:
-        run = self._runs.get(job.id) if job else None
-        future = run.started.get(partner) if run and run.started else None
-        return future if future and not future.done() else None
+    def _course_of(self, run: bytes, partner: str) -> Course | None:
+        """The course of this run, in which `partner` takes part."""
+        for course in self._courses.values():
+            if not course.halted and course.run == run and partner in course.partners:
+                return course
+        return None
 
     # --- running ---
 
     def _enqueue(self, job: StoredJob) -> None:
         if self._store.move_job(job.id, {"accepted"}, "queued", self._clock.now()):
-            self._spawn(self._lead(job), job)
+            self._go_on(job)
 
-    async def _lead(self, stored: StoredJob) -> None:
-        """The label owner's course: every party's turn by rising name, then the worker."""
-        parties = _parse(stored).parties
-        futures = {name: asyncio.get_running_loop().create_future() for name in parties.feature_owners}
-        self._runs[stored.id] = _Run(started=futures)
-        held = False
+    def _go_on(self, job: StoredJob, agreed: bool = False, stage: str | None = None) -> Course:
+        leads = job.role == "label_owner"
+        course = Leading(self._here, job, agreed, stage) if leads else Following(self._here, job)
+        before = self._courses.get(job.id)
+        self._courses[job.id] = course
+        self._spawn(self._follow(course, before), course)
+        return course
+
+    async def _follow(self, course: Course, before: Course | None) -> None:
+        if before is not None:
+            await before.over.wait()
         try:
-            await self.check_own(_parse(stored))
-            for name in sorted(parties.all):
-                if name == self._own:
-                    held = await self._slot.acquire()
-                else:
-                    self._send(name, Start(_run_of(stored)))
-                    await futures[name]
-            await self._work(stored, parties.feature_owners)
-        except IsthmusError as error:
-            self._fail(stored, error, {"queued", "running"})
+            await course.follow()
         finally:
-            del self._runs[stored.id]
-            for future in futures.values():
-                future.cancel()
-            if held:
-                self._slot.release()
+            course.over.set()
+            if self._courses.get(course.id) is course:
+                del self._courses[course.id]
 
-    async def _follow(self, stored: StoredJob) -> None:
-        """A feature owner's course: its own turn, then the worker."""
-        self._runs[stored.id] = _Run()
-        try:
-            async with self._slot:
-                if self.find(stored.id).state == "queued":
-                    await self.check_own(_parse(stored))
-                    self._send(stored.label_owner, Started(_run_of(stored)))
-                    await self._work(stored, (stored.label_owner,))
-        except IsthmusError as error:
-            self._fail(stored, error, {"queued", "running"})
-        finally:
-            del self._runs[stored.id]
+    async def _check_start(self, job: StoredJob) -> StoredDataset:
+        """What must hold before every attempt. Raises what stands in the way."""
+        return await self.check_own(_parse(job))
 
-    async def _work(self, stored: StoredJob, partners: Sequence[str]) -> None:
-        job = _parse(stored)
-        dataset = await self.check_own(job)
-        started = [self._note(AuditKind.JOB_STARTED, stored)]
-        if not self._store.move_job(stored.id, {"queued"}, "running", self._clock.now(), notes=started):
-            return
-        for party in job.parties.all:
-            self._mark(stored, party, None)
-        folder = self._folder_of(stored.id)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / "job.json").write_bytes(stored.document)
-        instruction = Instruction(
-            job=read_document(stored.document, "the job file"),
-            digest=stored.digest.hex(),
-            party=self._own,
-            role=stored.role,
-            table_path=dataset.path,
-            table_sha256=dataset.sha256,
-            out=str(folder),
-            sockets={},
-            test_ids_path=stored.test_ids_path,
-            reading=dataset.options,
-        )
-        lines = {name: self._lines.open(name, _run_of(stored), 0) for name in partners}
-        run, began_s = self._runs[stored.id], self._clock.monotonic_s()
-
-        def on_step(step: Step) -> None:
-            if run.step is None or run.step.stage != step.stage:
-                data = {"stage": step.stage}
-                self._store.add_event(stored.id, self._clock.now(), "stage.state", self._own, data)
-            run.step = step
-
-        run.halt = asyncio.get_running_loop().create_future()
-        log = folder / "worker.log"
-        try:
-            done = await run_worker(self._command, instruction, lines, log, on_step, run.halt, job.run.cores)
-        except asyncio.CancelledError:
-            self._fail(stored, LocalError("worker_killed", why="the node was stopped"), {"running"})
-            raise
-        result = done["result"] | {
-            "cpu_s": done["cpu_s"],
-            "peak_bytes": done["peak_bytes"],
-            "wall_s": self._clock.monotonic_s() - began_s,
-        }
-        ended = [self._note(AuditKind.JOB_DONE, stored)]
-        self._store.move_job(stored.id, {"running"}, "done", self._clock.now(), result=result, notes=ended)
-        self._mark(stored, self._own, "")
-        for name in partners:
-            self._send(name, Ended(_run_of(stored), ""))
-            self._tell_head(name)
+    def _still_allowed(self, job: StoredJob) -> IsthmusError | None:
+        """What has come in the way of a running job; asked at every barrier."""
+        return None
 
     def _mark(self, job: StoredJob, party: str, code: str | None) -> None:
         """Where a party stands: running (None), done (empty) or failed with a code; its consent is kept."""
         known = next((a for a in self._store.answers(job.id) if a.party == party), None)
-        if known is None or known.state in ("done", "failed", "refused"):
+        if known is None or known.state == "refused":
             return
         if code is None:
             self._store.put_answer(job.id, replace(known, state="running"))
@@ -614,40 +670,23 @@ class Jobs:
         else:
             self._store.put_answer(job.id, replace(known, state="failed", code=code))
 
-    def _fail(self, job: StoredJob, error: IsthmusError, since: set[JobState]) -> None:
-        notes = [self._note(AuditKind.JOB_FAILED, job, "", error.code)]
-        if broken_rule(error):
-            # Whose name the error carries; who broke a rule that needs no one culprit is not said.
-            named = error.fields.get("partner", "")
-            by = named if named in _parse(job).parties.all else ""
-            notes.insert(0, self._note(AuditKind.RULE_BROKEN, job, by, error.code))
-        now = self._clock.now()
-        if not self._store.move_job(job.id, since, "failed", now, error=_document(error), notes=notes):
-            return
-        self._mark(job, self._own, error.code)
-        parties = _parse(job).parties
-        others = parties.feature_owners if job.role == "label_owner" else (job.label_owner,)
-        for name in others:
-            self._send(name, Ended(_run_of(job), error.code))
-            self._tell_head(name)
-
-    def _spawn(self, work: Coroutine[Any, Any, None], job: StoredJob | None = None) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], course: Course | None = None) -> None:
         if self._closing:
             work.close()
             return
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(lambda ended: self._reap(ended, job))
+        task.add_done_callback(lambda ended: self._reap(ended, course))
 
-    def _reap(self, task: asyncio.Task[None], job: StoredJob | None) -> None:
+    def _reap(self, task: asyncio.Task[None], course: Course | None) -> None:
         """A course that ended with a defect of ours must not leave its job waiting for ever."""
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             frames = "".join(traceback.format_tb(error.__traceback__))
             _log.error("%s\n%s", type(error).__name__, frames)
-            if job is not None:
-                self._fail(job, LocalError("bug", why=type(error).__name__), {"queued", "running"})
+            if course is not None:
+                course.fail(LocalError("bug", why=type(error).__name__))
 
 
 def job_id(digest: bytes, number: int) -> str:
@@ -664,5 +703,11 @@ def _run_of(job: StoredJob) -> bytes:
     return run_digest(job.digest, job.number)
 
 
-def _document(error: IsthmusError) -> dict[str, Any]:
-    return {"class": type(error).__name__, "code": error.code, "fields": error.fields}
+def _partners_of(job: StoredJob) -> tuple[str, ...]:
+    parties = _parse(job).parties
+    return tuple(parties.feature_owners) if job.role == "label_owner" else (job.label_owner,)
+
+
+def _ending_of(job: StoredJob) -> str:
+    """The code that tells a partner how a job has ended here; empty when it is done."""
+    return "" if job.state == "done" else str((job.error or {}).get("code", job.state))

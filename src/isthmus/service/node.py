@@ -52,6 +52,7 @@ class Node:
             self.audit,
             clock,
             folder.job,
+            folder.record_key(),
             worker,
         )
         self.partners = Partners(self.store, own, key, self.link, self.audit, clock, self.jobs.talk_to)

@@ -23,6 +23,8 @@ from isthmus.wire.message import Abort
 from isthmus.wire.stream import StreamLine, open_stream
 
 HALT_S = 2.0
+LEASE_S = 120.0
+"""A worker says every few seconds that it is alive (jobs/worker.py)."""
 _PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH"),
     *("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "COVERAGE_PROCESS_START"),
@@ -53,10 +55,12 @@ async def run_worker(
     on_step: Callable[[Step], None],
     halt: asyncio.Future[IsthmusError],
     cores: int = 0,
+    on_kept: Callable[[int], None] = lambda barrier: None,
 ) -> dict[str, Any]:
     """What the worker's last line holds. Raises its error, or that of a line, or LocalError `worker_killed`.
 
-    Once `halt` holds an error the worker's channels are closed, and a worker that does not end by itself is ended.
+    Once `halt` holds an error the worker's channels are closed, and a worker that does not end by itself is ended; so is one
+    that has been silent for LEASE_S. `on_kept` hears of every barrier that the worker has passed.
     The lines are closed when this returns; where the worker died without a word the partners hear `worker_killed`.
     """
     ending = _Ending()
@@ -89,7 +93,7 @@ async def run_worker(
         with suppress(ConnectionError):
             process.stdin.write(replace(instruction, sockets=sockets).to_line())
             await process.stdin.drain()
-        await _read_lines(process, ending, on_step)
+        await _read_lines(process, ending, on_step, on_kept)
         await process.wait()
         await asyncio.gather(*outward)
     finally:
@@ -204,13 +208,26 @@ async def _outward(stream: StreamLine, line: Line, trouble: Callable[[IsthmusErr
 
 
 async def _read_lines(
-    process: asyncio.subprocess.Process, ending: _Ending, on_step: Callable[[Step], None]
+    process: asyncio.subprocess.Process,
+    ending: _Ending,
+    on_step: Callable[[Step], None],
+    on_kept: Callable[[int], None],
 ) -> None:
     assert process.stdout is not None
-    async for line in process.stdout:
+    while True:
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), LEASE_S)
+        except TimeoutError:
+            ending.error = LocalError("worker_killed", why=f"silent for {LEASE_S:.0f} s")
+            process.kill()
+            return
+        if not line:
+            return
         said = json.loads(line)
         if "step" in said:
             on_step(Step(**said["step"]))
+        elif "kept" in said:
+            on_kept(said["kept"]["barrier"])
         elif "done" in said:
             ending.done = said["done"]
         elif "error" in said:

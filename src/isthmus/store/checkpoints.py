@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from isthmus.base import files
 from isthmus.base.errors import LocalError
-from isthmus.base.kept import BINNED
+from isthmus.base.record import BINNED
 
 _NONCE_BYTES = 12
 _SCHEMA = """
@@ -41,6 +42,7 @@ class Checkpoints:
         self._path = path
         self._seal = ChaCha20Poly1305(key)
         self._attempt = attempt
+        self._lock = threading.RLock()  # secrets are drawn in a thread of their own
         path.touch(mode=0o600)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
@@ -94,7 +96,9 @@ class Checkpoints:
             for name, body in parts.items():
                 nonce = os.urandom(_NONCE_BYTES)
                 sealed = nonce + self._seal.encrypt(nonce, body, _label(barrier, name))
-                self._db.execute("INSERT INTO part (barrier, name, body) VALUES (?, ?, ?)", (barrier, name, sealed))
+                self._db.execute(
+                    "INSERT INTO part (barrier, name, body) VALUES (?, ?, ?)", (barrier, name, sealed)
+                )
             if barrier == BINNED:
                 # Every party is past its alignment: blinding scalars and points have done their work.
                 self._db.execute("DELETE FROM part WHERE barrier = 0")
@@ -102,7 +106,10 @@ class Checkpoints:
 
     def found(self, name: str) -> list[bytes]:
         try:
-            rows = self._db.execute("SELECT barrier, body FROM part WHERE name = ? ORDER BY id", (name,)).fetchall()
+            with self._lock:
+                rows = self._db.execute(
+                    "SELECT barrier, body FROM part WHERE name = ? ORDER BY id", (name,)
+                ).fetchall()
             return [
                 self._seal.decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], _label(barrier, name))
                 for barrier, body in rows
@@ -122,7 +129,8 @@ class Checkpoints:
 
     def _row(self, query: str, *values: object) -> int | bytes:
         try:
-            (value,) = self._db.execute(query, values).fetchone()
+            with self._lock:
+                (value,) = self._db.execute(query, values).fetchone()
         except sqlite3.DatabaseError as error:
             raise self._trouble(error) from None
         found: int | bytes = value
@@ -131,40 +139,27 @@ class Checkpoints:
     @contextmanager
     def _write(self, own: bool = False) -> Iterator[None]:
         """One transaction. `own`: as the worker of an attempt, which must be the last one begun."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock:
             try:
-                if own and self._db.execute("SELECT attempt FROM run").fetchone() != (self._attempt,):
-                    raise LocalError("superseded")
-                yield
-                files.committed("before checkpoint")
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-        except sqlite3.DatabaseError as error:
-            raise self._trouble(error) from None
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    if own and self._db.execute("SELECT attempt FROM run").fetchone() != (self._attempt,):
+                        raise LocalError("superseded")
+                    yield
+                    files.committed("before checkpoint")
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.DatabaseError as error:
+                raise self._trouble(error) from None
         files.committed("after checkpoint")
 
     def _trouble(self, error: sqlite3.DatabaseError) -> LocalError:
         if isinstance(error, sqlite3.OperationalError):
             return files.disk_trouble(self._path, str(error))
         return LocalError("checkpoint_damaged", path=str(self._path))
-
-
-class Burned:
-    """The numbers of one-time secrets that are burned, on the record of a run; a `Ledger`."""
-
-    def __init__(self, record: Checkpoints) -> None:
-        self._record = record
-
-    @property
-    def next(self) -> int:
-        return self._record.count("burned")
-
-    def burn(self, stop: int) -> None:
-        self._record.raise_to("burned", stop)
 
 
 def _label(barrier: int, name: str) -> bytes:

@@ -65,6 +65,7 @@ class NodeFolder:
         self.jobs = home / "jobs"
         self._config = home / "config.yaml"
         self._key = home / "keys" / "party.key"
+        self._record_key = home / "keys" / "record.key"
         self._token = home / "token"
         self._control = home / "control.json"
 
@@ -100,6 +101,13 @@ class NodeFolder:
 
     def party_key(self) -> PartyKey:
         return PartyKey.from_bytes(bytes.fromhex(self._secret(self._key).decode()))
+
+    def record_key(self) -> bytes:
+        """The key that seals the records of running jobs, 32 bytes; made when there is none. Without it those records cannot be
+        read, and nothing else is lost."""
+        if not self._record_key.exists():
+            _write_secret(self._record_key, secrets.token_bytes(32).hex().encode())
+        return bytes.fromhex(self._secret(self._record_key).decode())
 
     def token(self) -> str:
         return self._secret(self._token).decode()

@@ -10,7 +10,17 @@ from typing import Any, Literal, Protocol, get_args
 from isthmus.store.audit import AuditLine, KeptHead, Note
 
 JobState = Literal[
-    "draft", "proposed", "accepted", "queued", "running", "done", "failed", "refused", "stopped"
+    "draft",
+    "proposed",
+    "accepted",
+    "queued",
+    "running",
+    "waiting",
+    "paused",
+    "done",
+    "failed",
+    "refused",
+    "stopped",
 ]
 STATES: tuple[JobState, ...] = get_args(JobState)
 ENDED: frozenset[JobState] = frozenset({"done", "failed", "refused", "stopped"})

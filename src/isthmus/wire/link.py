@@ -253,6 +253,11 @@ class Link:
         peer = self._peer(partner_name)
         return LinkLine(peer, peer.open(job_digest, number), self._give_up_s)
 
+    def drop(self, partner_name: str, job_digest: bytes, number: int = 0) -> None:
+        """Forget a channel that the partner may never open or close: what was not delivered is gone."""
+        if (peer := self._peers.get(partner_name)) is not None:
+            peer.drop(job_digest, number)
+
     def state(self, partner_name: str) -> LinkState:
         return self._peer(partner_name).state()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -40,6 +41,21 @@ class Meter:
     @property
     def received_bytes(self) -> int:
         return sum(c.size_bytes for c in self.received.values())
+
+    def to_json(self) -> dict[str, Any]:
+        tables = {"sent": self.sent, "received": self.received}
+        return {n: {k: [c.messages, c.size_bytes] for k, c in t.items()} for n, t in tables.items()} | {
+            "rounds": self.rounds
+        }
+
+    @staticmethod
+    def from_json(known: dict[str, Any]) -> Meter:
+        """A meter that goes on from what another one counted."""
+        meter = Meter()
+        for name, table in (("sent", meter.sent), ("received", meter.received)):
+            table |= {kind: Count(*count) for kind, count in known[name].items()}
+        meter.rounds = known["rounds"]
+        return meter
 
     @staticmethod
     def _add(table: dict[str, Count], kind: str, size_bytes: int) -> None:

@@ -146,6 +146,11 @@ class Peer:
             del self.lanes[key]
         return lane
 
+    def drop(self, job: bytes, number: int) -> None:
+        lane = self.lanes.pop((job, number), None)
+        if lane is not None:
+            lane.fail(LineError("closed"))
+
     def met(self, boot: bytes) -> None:
         """The partner's process is this one. When it was another one before, all that was under way with it fails."""
         before, self.boot = self.boot, boot

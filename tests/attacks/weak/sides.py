@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from isthmus.crypto.lattice.outer import Drawn
-from isthmus.crypto.onetime import FileLedger, MemoryLedger, OneTime
+from isthmus.crypto.onetime import MemoryLedger, OneTime, Recorded
 from isthmus.learn.histogram import Sums
 from isthmus.protocols.hint import HintFeatureSide, HintLabelSide, Slots, _Batch, _Ready
+from isthmus.store.checkpoints import Checkpoints
+from tests.records import KEY
 
 T = TypeVar("T")
 
@@ -67,11 +69,11 @@ class KeptPoolLabelSide(HintLabelSide):
         return _Batch(first, ready, [(hints, others) for _, hints, others in made])
 
 
-class LateLedger(FileLedger):
+class LateLedger(Recorded):
     """Puts on record what was burned when the next batch is, and by then the vectors have left."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(Checkpoints(path, KEY))
         self._coming = super().next
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
@@ -28,6 +28,14 @@ class JobText(Body):
 
     document: Annotated[str, Field(max_length=MAX_BYTES)]
     assume: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+
+class FromStage(Body):
+    """Where to go on; nothing: at the last barrier that every party has passed."""
+
+    model_config = example({"stage": "train"})
+
+    stage: Literal["bin", "train", "evaluate"] | None = None
 
 
 class NewJob(JobText):
@@ -110,3 +118,19 @@ def job_routes(api: APIRouter, node: Node, streams: Streams) -> None:
     @api.post("/jobs/{job_id}/refuse", responses=shaped(JobShape), dependencies=ONCE)
     async def refuse(request: Request, job_id: str) -> dict[str, Any]:
         return view(jobs.refuse(job_id), request)
+
+    @api.post("/jobs/{job_id}/pause", responses=shaped(JobShape), dependencies=ONCE)
+    async def pause(request: Request, job_id: str) -> dict[str, Any]:
+        return view(jobs.pause(job_id), request)
+
+    @api.post("/jobs/{job_id}/resume", responses=shaped(JobShape), dependencies=ONCE)
+    async def resume(request: Request, job_id: str, body: FromStage) -> dict[str, Any]:
+        return view(await jobs.resume(job_id, body.stage), request)
+
+    @api.post("/jobs/{job_id}/stop", responses=shaped(JobShape), dependencies=ONCE)
+    async def stop(request: Request, job_id: str) -> dict[str, Any]:
+        return view(jobs.stop(job_id), request)
+
+    @api.post("/jobs/{job_id}/clone", responses=shaped(JobShape), dependencies=ONCE)
+    async def clone(request: Request, job_id: str) -> dict[str, Any]:
+        return view(await jobs.clone(job_id), request)

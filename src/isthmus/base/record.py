@@ -21,7 +21,7 @@ STAGES: Final = {"bin": ALIGNED, "train": BINNED, "evaluate": TRAINED}
 """Where a job stands when one of its stages begins."""
 
 
-class Kept(Protocol):
+class Record(Protocol):
     """The record of one party in one run of a job. Raises LocalError `disk_full`, `disk_error`, `checkpoint_damaged` or
     `superseded`; nothing is recorded then."""
 

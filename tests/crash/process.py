@@ -1,0 +1,74 @@
+"""`isthmus serve` and its workers, whose every write that lasts is a point at which the process may be killed.
+
+`python process.py node|worker HOME`. HOME/fate.json says what is to happen, once: {"role", "point", "how"}: at the point-th
+boundary of a process of that role `kill` sends SIGKILL, `full` fails this write and the next ones for a while as a full disk
+does. HOME/passed-ROLE gets one byte for every boundary.
+"""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import os
+import signal
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+from isthmus.base import files
+
+FULL_S = 1.0
+
+
+class Fate:
+    """Counts the boundaries of this process; what is to happen happens once, whatever process comes after."""
+
+    def __init__(self, home: Path, role: str) -> None:
+        self._role, self._order = role, home / f"fate-{role}"
+        self._passed = os.open(home / f"passed-{role}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._count = 0
+        self._full_until_s = 0.0
+        try:
+            how, point = self._order.read_text().split()
+        except FileNotFoundError:
+            how, point = "", "0"
+        self._how, self._point = how, int(point)
+
+    def at(self, what: str) -> None:
+        self._count += 1
+        os.write(self._passed, b".")
+        if self._how and self._count == self._point:
+            try:
+                self._order.unlink()
+            except FileNotFoundError:
+                return
+            if self._how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._full_until_s = time.monotonic() + FULL_S
+        if what.startswith("before") and time.monotonic() < self._full_until_s:
+            if what == "before file":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise sqlite3.OperationalError("database or disk is full")
+
+
+def main() -> int:
+    faulthandler.enable()
+    role, home = sys.argv[1], Path(sys.argv[2])
+    fate = Fate(home, role)
+    vars(files)["committed"] = fate.at
+    if role == "worker":
+        from isthmus.jobs import worker
+
+        return worker.main()
+    from isthmus.cli.serve import end_with_input
+    from isthmus.service.serve import serve
+    from isthmus.store.folder import NodeFolder
+
+    end_with_input()
+    serve(NodeFolder(home), lambda node, port: None, (sys.executable, __file__, "worker", str(home)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
