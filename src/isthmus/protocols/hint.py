@@ -493,7 +493,7 @@ def vectors_max(trees: int, depth: int) -> int:
 
 def vectors_again(depth: int, attempts: int) -> int:
     """How many more a feature owner answers after so many attempts of a run, each of which may do one tree again."""
-    return 4 * (vectors_expected(1, depth) + 1) * min(attempts - 1, AGAIN_MAX)
+    return 4 * (vectors_expected(1, depth) + 1) * min(max(attempts - 1, 0), AGAIN_MAX)
 
 
 def _checks(count: int) -> int:
