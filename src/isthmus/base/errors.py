@@ -440,6 +440,18 @@ LOCAL: dict[str, Entry] = {
         "Restore the folder of the node from a backup.",
         "请从备份恢复节点目录。",
     ),
+    "database_newer": Entry(
+        "The database {path} was written by a later version of the program.",
+        "数据库 {path} 由更新版本的程序写入。",
+        "Start that version again, or restore a backup that this one made.",
+        "请使用该更新版本启动，或恢复由当前版本生成的备份。",
+    ),
+    "database_down": Entry(
+        "The database {path} does not answer: {why}.",
+        "数据库 {path} 没有响应：{why}。",
+        "Start the database server, or correct `database` in config.yaml and its password.",
+        "请启动数据库服务，或修正 config.yaml 中的 database 及其密码。",
+    ),
     "not_running": Entry(
         "No node answers for {path}.",
         "{path} 对应的节点没有响应。",

@@ -16,7 +16,9 @@ def committed(what: str) -> None:
 def disk_trouble(path: Path, why: str) -> LocalError:
     """The error for a write that failed: whether the disk is full can be told from the rest."""
     full = "full" in why or why == os.strerror(errno.ENOSPC)
-    return LocalError("disk_full", path=str(path)) if full else LocalError("disk_error", path=str(path), why=why)
+    return (
+        LocalError("disk_full", path=str(path)) if full else LocalError("disk_error", path=str(path), why=why)
+    )
 
 
 def write_file(path: Path, body: bytes, mode: int = 0o600) -> None:

@@ -21,6 +21,8 @@ _STATUS = {
     "already_there": 409,
     "key_unfinished": 409,
     "rate": 429,
+    "database_down": 503,
+    "disk_full": 507,
 }
 
 

@@ -94,7 +94,9 @@ class Checkpoints:
             for name, body in parts.items():
                 nonce = os.urandom(_NONCE_BYTES)
                 sealed = nonce + self._seal.encrypt(nonce, body, _label(barrier, name))
-                self._db.execute("INSERT INTO part (barrier, name, body) VALUES (?, ?, ?)", (barrier, name, sealed))
+                self._db.execute(
+                    "INSERT INTO part (barrier, name, body) VALUES (?, ?, ?)", (barrier, name, sealed)
+                )
             if barrier == BINNED:
                 # Every party is past its alignment: blinding scalars and points have done their work.
                 self._db.execute("DELETE FROM part WHERE barrier = 0")
@@ -102,7 +104,9 @@ class Checkpoints:
 
     def found(self, name: str) -> list[bytes]:
         try:
-            rows = self._db.execute("SELECT barrier, body FROM part WHERE name = ? ORDER BY id", (name,)).fetchall()
+            rows = self._db.execute(
+                "SELECT barrier, body FROM part WHERE name = ? ORDER BY id", (name,)
+            ).fetchall()
             return [
                 self._seal.decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], _label(barrier, name))
                 for barrier, body in rows
