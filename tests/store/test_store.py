@@ -1,4 +1,4 @@
-"""One contract, both stores."""
+"""One contract; memory, SQLite and PostgreSQL."""
 
 import shutil
 import sqlite3
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DatabaseError, IntegrityError
+from tests.postgres import PASSWORD, PostgresServer, postgres_server
 
 from isthmus.base import files
 from isthmus.base.errors import LocalError
@@ -20,7 +21,7 @@ from isthmus.store import memory, records
 from isthmus.store.audit import FIRST, AuditCheck, AuditKind, Head, KeptHead, Note
 from isthmus.store.memory import MemoryStore
 from isthmus.store.records import Answer, Invitation, KeptReply, Store, StoredJob, StoredPartner
-from isthmus.store.sql import SqlStore
+from isthmus.store.sql import Server, SqlStore
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -42,11 +43,36 @@ class Opened:
         return self.store
 
 
-@pytest.fixture(params=["memory", "sql"])
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture
+def database(server: PostgresServer) -> Server:
+    """A new, empty database."""
+    return Server(server.url(server.make_database()), PASSWORD)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    opened = Opened(MemoryStore if request.param == "memory" else lambda: SqlStore(tmp_path / "node.db"))
+    match request.param:
+        case "memory":
+            opened = Opened(MemoryStore)
+        case "sqlite":
+            opened = Opened(lambda: SqlStore(tmp_path / "node.db"))
+        case _:
+            place = request.getfixturevalue("database")
+            opened = Opened(lambda: SqlStore(place))
     yield opened
     opened.store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Server:
+    """Where an SQL store can be opened."""
+    return request.getfixturevalue("database") if request.param == "postgresql" else tmp_path / "node.db"
 
 
 def partner(name: str = "data-co", confirmed: bool = False) -> StoredPartner:
@@ -218,19 +244,22 @@ def test_the_lowest_of_too_many_heads_give_way(opened: Opened, monkeypatch: pyte
     ]  # fmt: skip
 
 
-def test_a_change_that_fails_leaves_no_line(tmp_path: Path) -> None:
-    store = SqlStore(tmp_path / "node.db")
+def test_a_change_that_fails_leaves_no_line(place: Path | Server) -> None:
+    store = SqlStore(place)
     with pytest.raises(IntegrityError):
         store.put_answer("j-none", Answer("data-co", "accepted"), [note()])
+    with pytest.raises(IntegrityError):
+        store.add_event("j-none", NOW, "log", "", {})
     assert store.audit() == []
+    store.put_partner(partner())
     store.close()
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM audit", "UPDATE audit SET code = 'bug'"])
-def test_the_database_itself_refuses_to_touch_a_line(tmp_path: Path, statement: str) -> None:
-    store = SqlStore(tmp_path / "node.db")
+def test_the_database_itself_refuses_to_touch_a_line(place: Path | Server, statement: str) -> None:
+    store = SqlStore(place)
     store.add_lines([note()])
-    with pytest.raises(IntegrityError):
+    with pytest.raises(DatabaseError, match="only added to"):
         store.connection.exec_driver_sql(statement)
     assert kinds(store) == ["job.started"]
     store.close()
@@ -376,7 +405,8 @@ import resource, sys
 from pathlib import Path
 from isthmus.base.errors import LocalError
 from isthmus.store.records import Invitation
-from isthmus.store.sql import SqlStore
+from isthmus.store.sql import Server, SqlStore
+from tests.postgres import PASSWORD, PostgresServer, postgres_server
 from tests.store.test_store import LATER, note
 
 store = SqlStore(Path(sys.argv[1]))
