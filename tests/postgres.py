@@ -62,6 +62,12 @@ class PostgresServer:
         arguments = [
             *("--pgdata", self._data, "--username", USER, "--pwfile", password, "--encoding", "UTF8"),
             *("--locale", "C.UTF-8", "--auth", "scram-sha-256", "--no-sync"),
+            *(
+                "--locale-provider",
+                "icu",
+                "--icu-locale",
+                "en-US",
+            ),  # whose order of letters is not that of bytes
         ]
         self._run(bin_folder / "initdb", *arguments)
         self.start()
@@ -71,7 +77,8 @@ class PostgresServer:
         done = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, **self._who)  # type: ignore[call-overload]
         assert done.returncode == 0, done.stderr
 
-    def start(self) -> None:
+    def start(self, *settings: str) -> None:
+        """`settings` as NAME=VALUE."""
         words = [
             *(
                 str(self._bin / "postgres"),
@@ -82,7 +89,8 @@ class PostgresServer:
                 "-k",
                 str(self.folder),
             ),
-            *("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "logging_collector=off"),
+            *("-c", "listen_addresses=127.0.0.1,127.0.0.2", "-c", "fsync=off", "-c", "logging_collector=off"),
+            *(word for setting in settings for word in ("-c", setting)),
         ]
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(words, cwd=self.folder, stdout=log, stderr=log, **self._who)  # type: ignore[call-overload]
@@ -113,8 +121,20 @@ class PostgresServer:
         other.cursor().execute(statement)
         other.close()
 
-    def url(self, database: str) -> str:
-        return f"postgresql+pg8000://{USER}@127.0.0.1:{self.port}/{database}"
+    def own(self, name: str, text: bytes) -> Path:
+        """A file that only the server can read."""
+        path = self.folder / name
+        path.write_bytes(text)
+        path.chmod(0o600)
+        if self._who:
+            os.chown(path, self._who["user"], self._who["group"])
+        return path
+
+    def url(self, database: str, host: str = "127.0.0.1") -> str:
+        return f"postgresql+pg8000://{USER}@{host}:{self.port}/{database}"
+
+    def socket_url(self, database: str) -> str:
+        return f"postgresql+pg8000://{USER}@/{database}?unix_sock={self.folder}/.s.PGSQL.{self.port}"
 
 
 @contextmanager

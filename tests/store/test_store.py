@@ -12,7 +12,6 @@ from typing import Literal
 
 import pytest
 from sqlalchemy.exc import DatabaseError, IntegrityError
-from tests.postgres import PASSWORD, PostgresServer, postgres_server
 
 from isthmus.base import files
 from isthmus.base.errors import LocalError
@@ -41,18 +40,6 @@ class Opened:
             self.store.close()
             self.store = self._make()
         return self.store
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
-
-
-@pytest.fixture
-def database(server: PostgresServer) -> Server:
-    """A new, empty database."""
-    return Server(server.url(server.make_database()), PASSWORD)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
@@ -369,6 +356,13 @@ def test_lists_are_read_on_from_an_item(opened: Opened) -> None:
     assert (len(store.partners()), len(store.datasets())) == (4, 4)
 
 
+def test_names_are_in_the_order_of_their_bytes(opened: Opened) -> None:
+    for name in ("b", "B", "a", "a-b", "ab", "a_b"):
+        opened.store.add_dataset(name, "/t.csv", "s", {}, {}, NOW)
+    assert [d.name for d in opened.store.datasets()] == ["B", "a", "a-b", "a_b", "ab", "b"]
+    assert [d.name for d in opened.store.datasets(("a-b", 1))] == ["a_b", "ab", "b"]
+
+
 def test_jobs_are_counted_by_state(opened: Opened) -> None:
     store = opened.store
     assert (store.count_jobs(), store.answers_now()) == ({}, True)
@@ -406,7 +400,6 @@ from pathlib import Path
 from isthmus.base.errors import LocalError
 from isthmus.store.records import Invitation
 from isthmus.store.sql import Server, SqlStore
-from tests.postgres import PASSWORD, PostgresServer, postgres_server
 from tests.store.test_store import LATER, note
 
 store = SqlStore(Path(sys.argv[1]))

@@ -37,7 +37,7 @@ class Node:
         direct = self.config.mode == "direct"
         certificate = certificate_der(folder.certificate.read_bytes()) if direct else None
         own = Side(self.config.party, key.public, self.config.address if direct else None, certificate)
-        self.store = SqlStore(folder.database)
+        self.store = SqlStore(folder.place())
         self.link = Link(key, self.config.party, clock, join=self._join)
         self.audit = Audit(self.config.party, key, self.store, clock)
         self.datasets = Datasets(self.store, [Path(data) for data in self.config.data], self.audit, clock)

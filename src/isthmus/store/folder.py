@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from isthmus.base.errors import ConfigError, LocalError
 from isthmus.crypto.seal import PartyKey
+from isthmus.store.server import SERVER_PATTERN, Server
 
 PARTY_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 
@@ -41,6 +42,7 @@ class NodeConfig(BaseModel):
     address: Annotated[str, StringConstraints(pattern=r"^https://[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
     control_port: Annotated[int, Field(ge=0, le=65535)] = 0
     data: list[str] = Field(default_factory=list)
+    database: Annotated[str, StringConstraints(pattern=SERVER_PATTERN)] = "sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class NodeFolder:
         self._config = home / "config.yaml"
         self._key = home / "keys" / "party.key"
         self._token = home / "token"
+        self._database_password = home / "keys" / "database.password"
+        self._database_ca = home / "tls" / "database-ca.pem"
         self._control = home / "control.json"
 
     @staticmethod
@@ -103,6 +107,21 @@ class NodeFolder:
 
     def token(self) -> str:
         return self._secret(self._token).decode()
+
+    def place(self) -> Path | Server:
+        """Where the store is: the file in this folder, or the server that `database` names.
+
+        The password of the server stands in keys/database.password; over a Unix socket it may be missing. An authority of the
+        institution's own that vouches for the server stands in tls/database-ca.pem.
+        """
+        url = self.config().database
+        if url == "sqlite":
+            return self.database
+        secret = self._database_password
+        password = (
+            self._secret(secret).decode().strip() if "unix_sock=" not in url or secret.exists() else None
+        )
+        return Server(url, password, self._database_ca if self._database_ca.exists() else None)
 
     def check_modes(self) -> None:
         """Raises ConfigError `file_mode` or `key_missing` for the first secret that is not as it must be."""

@@ -17,8 +17,8 @@ The contract test runs every question against memory, SQLite and PostgreSQL.
 
 from __future__ import annotations
 
+from isthmus.store.server import Server
 from isthmus.store.sql.datasets import Datasets
-from isthmus.store.sql.engine import Server
 from isthmus.store.sql.heads import Heads
 from isthmus.store.sql.jobs import Jobs
 from isthmus.store.sql.partners import Partners

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, CursorResult, Executable, Row, TableClause, inspect
+from sqlalchemy import CursorResult, Executable, Row, TableClause, inspect
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import CoreExecuteOptionsParameter
 from sqlalchemy.exc import DBAPIError
 
 from isthmus.base import files
 from isthmus.base.errors import LocalError
-from isthmus.store.sql.engine import Server, meaning, open_file, open_server
+from isthmus.store.server import Server
+from isthmus.store.sql.engine import meaning, open_file, open_server
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _OWN_FORMS = {1: "partners", 2: "audit", 3: "replies"}
@@ -34,21 +36,16 @@ class Database:
 
     def __init__(self, place: Path | Server) -> None:
         self.place = str(place)
+        self._writing = False
         try:
-            if isinstance(place, Server):
-                self.connection: Connection = open_server(place)
-            else:
-                self.connection = open_file(place)
-        except DBAPIError as error:
-            raise self._unfit(error) from None
+            self.connection = open_server(place) if isinstance(place, Server) else open_file(place)
+        except (DBAPIError, OSError) as error:
+            raise meaning(error, self.place) from None
         try:
-            with self._write():
+            with self._write(), self._named():
                 self._bring_up_to_date()
             if self._is_file() and self._execute_text("PRAGMA quick_check(1)").scalar() != "ok":
                 raise LocalError("database_damaged", path=self.place)
-        except DBAPIError as error:
-            self.close()
-            raise self._unfit(error) from None
         except BaseException:
             self.close()
             raise
@@ -69,6 +66,7 @@ class Database:
     def _write(self) -> Iterator[None]:
         """One transaction. What goes wrong in it, or at its end, leaves everything as it was."""
         self._execute_text("BEGIN IMMEDIATE" if self._is_file() else "BEGIN")
+        self._writing = True
         try:
             yield
             files.committed("before store")
@@ -76,6 +74,8 @@ class Database:
         except BaseException:
             self._roll_back()
             raise
+        finally:
+            self._writing = False
         files.committed("after store")
 
     def _roll_back(self) -> None:
@@ -86,23 +86,37 @@ class Database:
                 self.connection.exec_driver_sql("ROLLBACK")
 
     def _execute(self, statement: Executable) -> CursorResult[Any]:
-        try:
-            self._revive()
-            return self.connection.execute(statement, execution_options={"preserve_rowcount": True})
-        except DBAPIError as error:
-            raise meaning(error, self.place) from None
+        options: CoreExecuteOptionsParameter = {"preserve_rowcount": True}
+        return self._run(lambda: self.connection.execute(statement, execution_options=options))
 
     def _execute_text(self, statement: str) -> CursorResult[Any]:
-        try:
-            self._revive()
-            return self.connection.exec_driver_sql(statement)
-        except DBAPIError as error:
-            raise meaning(error, self.place) from None
+        return self._run(lambda: self.connection.exec_driver_sql(statement))
 
-    def _revive(self) -> None:
-        """After a server was lost, the next statement connects anew and takes the lock of the node again."""
-        if self.connection.invalidated:
-            self.connection.rollback()
+    def _run(self, ask: Callable[[], CursorResult[Any]]) -> CursorResult[Any]:
+        try:
+            return self._asked(ask)
+        except LocalError as error:
+            if error.code != "database_down" or self._writing:
+                raise
+        return self._asked(ask)  # the server may have been started again since the last question
+
+    def _asked(self, ask: Callable[[], CursorResult[Any]]) -> CursorResult[Any]:
+        with self._named():
+            if self.connection.invalidated:
+                self.connection.rollback()
+                self.connection.connection.cursor().close()  # connects anew, and takes the lock of the node again
+            return ask()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of the driver as ours."""
+        try:
+            yield
+        except (DBAPIError, OSError) as error:
+            named = meaning(error, self.place)
+            if isinstance(named, LocalError) and named.code == "database_down":
+                self.connection.invalidate()
+            raise named from None
 
     def _all(self, statement: Executable) -> Sequence[Row[Any]]:
         return self._execute(statement).all()
@@ -135,10 +149,3 @@ class Database:
             raise LocalError("database_newer", path=self.place) from None
         if self._is_file() and form != _BY_MIGRATIONS:
             self._execute_text(f"PRAGMA user_version = {_BY_MIGRATIONS}")
-
-    def _unfit(self, error: DBAPIError) -> LocalError:
-        """What an error while the store is opened means: a file that cannot be read is no store."""
-        found = meaning(error, self.place)
-        if isinstance(found, LocalError) and (found.code != "disk_error" or not self.place.endswith(".db")):
-            return found
-        return LocalError("database_damaged", path=self.place)
