@@ -9,6 +9,7 @@ from pathlib import Path
 from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import LocalError
 from isthmus.service.audit import Audit
+from isthmus.service.backup import settle
 from isthmus.service.datasets import Datasets
 from isthmus.service.jobs import Jobs
 from isthmus.service.joining import Side
@@ -60,6 +61,7 @@ class Node:
         self._started = False
 
     async def start(self) -> None:
+        settle(self.folder, self.store, self.audit, self.clock)
         if self.config.listen:
             host, _, port = self.config.listen.rpartition(":")
             context = server_context(str(self.folder.certificate), str(self.folder.tls_key))

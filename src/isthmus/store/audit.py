@@ -41,6 +41,8 @@ class AuditKind(StrEnum):
     """Everything that is ever written down."""
 
     NODE_STARTED = "node.started"
+    NODE_RESTORED = "node.restored"
+    BACKUP_MADE = "backup.made"
     PARTNER_INVITED = "partner.invited"
     PARTNER_JOINED = "partner.joined"
     PARTNER_CONFIRMED = "partner.confirmed"

@@ -65,6 +65,7 @@ class NodeFolder:
         self.certificate = home / "tls" / "cert.pem"
         self.tls_key = home / "tls" / "key.pem"
         self.jobs = home / "jobs"
+        self.restored = home / "restored.json"
         self._config = home / "config.yaml"
         self._key = home / "keys" / "party.key"
         self._token = home / "token"
@@ -81,7 +82,7 @@ class NodeFolder:
         for part in (home, home / "keys", home / "tls", folder.jobs):
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_secret(folder._key, PartyKey.generate().to_bytes().hex().encode())
-        _write_secret(folder._token, secrets.token_urlsafe(32).encode())
+        folder.make_token()
         if config.address and config.listen:
             hosts = sorted({_host(config.address.removeprefix("https://")), _host(config.listen)})
             certificate, tls_key = make_certificate(config.party, hosts)
@@ -127,6 +128,15 @@ class NodeFolder:
         """Raises ConfigError `file_mode` or `key_missing` for the first secret that is not as it must be."""
         for path in (self._key, self._token, *((self.tls_key,) if self.certificate.exists() else ())):
             self._secret(path)
+
+    def make_token(self) -> None:
+        """A new token, where there is none."""
+        _write_secret(self._token, secrets.token_urlsafe(32).encode())
+
+    def missing_secrets(self) -> list[Path]:
+        """What must be put back by hand before the node can start."""
+        needed = (self._key, *((self.tls_key,) if self.certificate.exists() else ()))
+        return [path for path in needed if not path.exists()]
 
     def _secret(self, path: Path) -> bytes:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from isthmus.service.api.audit import audit_routes
+from isthmus.service.api.backup import backup_routes
 from isthmus.service.api.common import BEARER
 from isthmus.service.api.datasets import dataset_routes
 from isthmus.service.api.jobs import job_routes
@@ -41,6 +42,7 @@ def make_app(node: Node, token: str, limits: Limits | None = None) -> FastAPI:
     app.state.streams = streams
     job_routes(api, node, streams)
     audit_routes(api, node)
+    backup_routes(api, node)
     app.include_router(api)
     metrics = Metrics(node)
     probe_routes(app, node, metrics)

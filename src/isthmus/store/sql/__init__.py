@@ -6,7 +6,7 @@ To add a noun:
 2. `store/sql/NOUN.py` names its tables with `noun(...)` and has a class over `Lines` (over `Database` where no change brings
    lines of the audit log along). Every change runs inside one `with self._write():`, which commits or leaves everything as it
    was; `self._add_lines(notes)` comes last in it. Inserts begin with `self._insert(TABLE)`, reads with `self._all` or
-   `self._first`;
+   `self._first`. What may be used once or lets somebody in stays out of backups: the class names those tables in `one_time`;
 3. `store/sql/migrations/versions/NOUN.py` makes the tables, in both engines, with the helpers of `migrations/columns.py`.
    `down_revision` is the newest revision that it needs; two that stand on the same one are both run. A migration that has been
    in a release is never changed;

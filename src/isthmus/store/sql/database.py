@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from sqlite3 import OperationalError, connect
+from typing import Any, ClassVar
 
 from alembic import command
 from alembic.config import Config
@@ -34,6 +35,9 @@ class Database:
     program wrote it, `database_down` for a server that does not answer, `busy` where another node has it.
     """
 
+    one_time: ClassVar[tuple[str, ...]] = ()
+    """Tables of a noun that never leave in a backup: what is in them may be used once, or lets somebody in."""
+
     def __init__(self, place: Path | Server) -> None:
         self.place = str(place)
         self._writing = False
@@ -61,6 +65,17 @@ class Database:
 
     def close(self) -> None:
         self.connection.close()
+
+    def one_time_tables(self) -> list[str]:
+        return [table for noun in type(self).__mro__ for table in vars(noun).get("one_time", ())]
+
+    def copy_to(self, path: Path) -> None:
+        """The file as it is now, whole, through the backup interface of SQLite."""
+        try:
+            with closing(connect(path)) as copy:
+                self.connection.connection.backup(copy)
+        except OperationalError as error:
+            raise files.disk_trouble(path, str(error)) from None
 
     @contextmanager
     def _write(self) -> Iterator[None]:

@@ -27,6 +27,8 @@ INVITATION = noun("invitation", id=TEXT, secret=BYTES, expires_at=TEXT)
 
 
 class Partners(Lines):
+    one_time = ("invitation",)
+
     def put_partner(self, partner: StoredPartner, notes: Sequence[Note] = ()) -> None:
         with self._write():
             self._put_partner(partner)

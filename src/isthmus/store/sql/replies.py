@@ -14,6 +14,8 @@ REPLY = noun("kept_reply", key=TEXT, request=BYTES, at=TEXT, status=NUMBER, body
 
 
 class Replies(Database):
+    one_time = ("kept_reply",)  # a reply may hold an invitation
+
     def claim_key(self, claim: KeptReply, since: datetime) -> KeptReply | None:
         fields = {
             "key": claim.key,
