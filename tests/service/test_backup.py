@@ -469,7 +469,7 @@ def test_a_node_whose_database_is_on_a_server_says_what_makes_its_backups(bank: 
 
 
 @pytest.mark.slow
-def test_both_sides_find_that_a_node_was_put_back_and_the_next_job_runs(tmp_path: Path) -> None:
+def test_both_sides_find_that_a_node_was_put_back_and_the_lost_job_runs_again(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "table.csv").write_text("id,x,bad\n" + "".join(f"u{i},{i},{i % 2}\n" for i in range(40)))
@@ -496,7 +496,7 @@ def test_both_sides_find_that_a_node_was_put_back_and_the_next_job_runs(tmp_path
         until(lambda: partner.client.check_audit().findings)
         assert {f.trouble for f in partner.client.check_audit().findings} <= {"rewound", "forked"}
         assert bank.client.jobs() == []
-        assert running.run(text("next"), None, tick, lambda job: None)["state"] == "done"
+        assert running.run(text("lost"), None, tick, lambda job: None)["state"] == "done"
 
 
 def test_the_command_makes_checks_and_restores_while_the_node_runs_or_not(

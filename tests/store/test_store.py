@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from isthmus.base import files
@@ -21,6 +22,7 @@ from isthmus.store.audit import FIRST, AuditCheck, AuditKind, Head, KeptHead, No
 from isthmus.store.memory import MemoryStore
 from isthmus.store.records import Answer, Invitation, KeptReply, Store, StoredJob, StoredPartner
 from isthmus.store.sql import Server, SqlStore
+from isthmus.store.sql.database import MIGRATIONS
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -296,6 +298,15 @@ def test_a_database_of_the_time_before_migrations_is_taken_over_whole(tmp_path: 
     store.close()
 
 
+def test_no_revision_bears_a_word_of_alembic_and_each_stands_on_another() -> None:
+    script = ScriptDirectory(str(MIGRATIONS))
+    revisions = {found.revision: found.down_revision for found in script.walk_revisions()}
+    assert not set(revisions) & {"head", "heads", "base", "current"}
+    assert [name for name, down in revisions.items() if down is None] == ["partners"]
+    versions = {path.name for path in (MIGRATIONS / "versions").glob("*.py")} - {"__init__.py"}
+    assert len(revisions) == len(versions)
+
+
 def test_a_program_of_the_time_before_migrations_refuses_the_database(tmp_path: Path) -> None:
     store = SqlStore(tmp_path / "node.db")
     assert store.connection.exec_driver_sql("PRAGMA user_version").scalar() == 4
@@ -372,6 +383,41 @@ def test_jobs_are_counted_by_state(opened: Opened) -> None:
     assert opened.again().count_jobs() == {"proposed": 2, "queued": 1}
 
 
+def test_an_ended_job_is_removed_whole_and_its_run_never_comes_back(opened: Opened) -> None:
+    store = opened.store
+    for number in (1, 2):
+        store.add_job(job(f"j-{number}", number=number), [Answer("data-co", "asked")])
+    assert not store.remove_job("j-1", [note()])
+    assert not store.remove_job("j-none", [note()])
+    store.move_job("j-1", {"proposed"}, "failed", NOW)
+    store.move_job("j-2", {"proposed"}, "done", LATER)
+    last = store.add_event("j-2", LATER, "log", "", {})
+    assert [j.id for j in store.ended_before(LATER)] == ["j-1"]
+    assert store.remove_job("j-2", [note(AuditKind.JOB_REMOVED)])
+    store = opened.again()
+    assert (store.job("j-2"), store.answers("j-2"), store.events("j-2")) == (None, [], [])
+    assert [j.id for j in store.jobs()] == ["j-1"]
+    assert len(store.events("j-1")) == 2
+    assert kinds(store) == ["job.removed"]
+    assert store.runs_of(b"d" * 32) == 2
+    assert not store.add_job(job("j-2", number=2), [], [note()])
+    assert not store.add_job(job("j-0", number=0), [])
+    assert store.add_job(job("j-3", number=3), [])
+    assert store.add_event("j-3", LATER, "log", "", {}).id > last.id
+    assert kinds(store) == ["job.removed"]
+
+
+def test_runs_begin_after_a_number_once_it_is_set(opened: Opened) -> None:
+    store = opened.store
+    store.begin_runs_after(7000)
+    store.begin_runs_after(6000)
+    store = opened.again()
+    assert store.runs_of(b"e" * 32) == 7000
+    assert store.add_job(job("j-1", number=1), [])
+    assert store.add_job(job("j-2", number=7001), [])
+    assert store.runs_of(b"d" * 32) == 7001
+
+
 def test_a_closed_sql_store_does_not_answer(tmp_path: Path) -> None:
     store = SqlStore(tmp_path / "node.db")
     store.close()
@@ -400,6 +446,7 @@ from pathlib import Path
 from isthmus.base.errors import LocalError
 from isthmus.store.records import Invitation
 from isthmus.store.sql import Server, SqlStore
+from isthmus.store.sql.database import MIGRATIONS
 from tests.store.test_store import LATER, note
 
 store = SqlStore(Path(sys.argv[1]))

@@ -14,6 +14,7 @@ import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from sqlite3 import connect
 from typing import Any, BinaryIO
@@ -32,6 +33,7 @@ from isthmus.store.sql import SqlStore
 from isthmus.wire.link import server_context
 
 _ASIDE = ".backup-"
+_RUNS_SINCE = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 class Backups:
@@ -153,6 +155,8 @@ def settle(folder: NodeFolder, store: Store, audit: Audit, clock: Clock) -> None
             server_context(str(folder.certificate), str(folder.tls_key))
         except ssl.SSLError:
             raise ConfigError("key_other", path="tls/key.pem", party=told["party"]) from None
+    # Partners may know runs that this database does not: their numbers must not be given to others.
+    store.begin_runs_after(int((clock.now() - _RUNS_SINCE).total_seconds() // 60))
     error = LocalError("restored", made_at=told["made_at"])
     document = {"class": "LocalError", "code": error.code, "fields": error.fields}
     for job in store.jobs_in(set(STATES) - ENDED - {"draft"}):

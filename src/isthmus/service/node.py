@@ -15,6 +15,7 @@ from isthmus.service.jobs import Jobs
 from isthmus.service.joining import Side
 from isthmus.service.measured import Measurements
 from isthmus.service.partners import Partners
+from isthmus.service.retention import Retention
 from isthmus.store.audit import AuditKind
 from isthmus.store.folder import NodeFolder
 from isthmus.store.sql import SqlStore
@@ -56,6 +57,7 @@ class Node:
             worker,
         )
         self.partners = Partners(self.store, own, key, self.link, self.audit, clock, self.jobs.talk_to)
+        self.retention = Retention(self.config.retention, self.store, self.audit, clock, folder.job)
         self.public_key = key.public
         self.link_port: int | None = None
         self._started = False
@@ -73,6 +75,7 @@ class Node:
         self.audit.write(AuditKind.NODE_STARTED)
         self.partners.begin()
         self.jobs.begin()
+        self.retention.begin()
         await self.link.start()
         self._started = True
 
@@ -82,6 +85,7 @@ class Node:
 
     async def close(self) -> None:
         self._started = False
+        await self.retention.close()
         await self.jobs.close()
         await self.link.close()
         self.store.close()

@@ -54,6 +54,7 @@ class AuditKind(StrEnum):
     JOB_STARTED = "job.started"
     JOB_DONE = "job.done"
     JOB_FAILED = "job.failed"
+    JOB_REMOVED = "job.removed"
     CONSENT_SIGNED = "consent.signed"
     RULE_BROKEN = "rule.broken"
     HEAD_DIFFERS = "head.differs"

@@ -31,6 +31,14 @@ MakeCertificate = Callable[[str, list[str]], tuple[bytes, bytes]]
 """Common name and hosts in; certificate and private key out, PEM."""
 
 
+class RetentionConfig(BaseModel):
+    """How long ended jobs are kept, in days; 0 keeps them for ever. The audit log is always kept."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    jobs_days: Annotated[int, Field(ge=0, le=36500)] = 0
+
+
 class NodeConfig(BaseModel):
     """config.yaml. `direct` listens for partners, `dial-out` only calls them. Port 0: any free one."""
 
@@ -42,6 +50,7 @@ class NodeConfig(BaseModel):
     address: Annotated[str, StringConstraints(pattern=r"^https://[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
     control_port: Annotated[int, Field(ge=0, le=65535)] = 0
     data: list[str] = Field(default_factory=list)
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
     database: Annotated[str, StringConstraints(pattern=SERVER_PATTERN)] = "sqlite"
 
 

@@ -8,8 +8,8 @@ To add a noun:
    was; `self._add_lines(notes)` comes last in it. Inserts begin with `self._insert(TABLE)`, reads with `self._all` or
    `self._first`. What may be used once or lets somebody in stays out of backups: the class names those tables in `one_time`;
 3. `store/sql/migrations/versions/NOUN.py` makes the tables, in both engines, with the helpers of `migrations/columns.py`.
-   `down_revision` is the newest revision that it needs; two that stand on the same one are both run. A migration that has been
-   in a release is never changed;
+   `down_revision` is the newest revision that it needs; two that stand on the same one are both run. `head`, `heads` and `base`
+   are words of alembic and name no revision. A migration that has been in a release is never changed;
 4. the class becomes a base of `SqlStore` below.
 
 The contract test runs every question against memory, SQLite and PostgreSQL.

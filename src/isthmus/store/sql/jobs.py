@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, delete, func, select, update
 
 from isthmus.store.audit import Note
-from isthmus.store.records import Answer, Event, JobState, StoredJob
+from isthmus.store.records import ANY_RUN, ENDED, Answer, Event, JobState, StoredJob
 from isthmus.store.sql.lines import Lines
 from isthmus.store.sql.tables import BYTES, NUMBER, TEXT, as_json, noun
 
@@ -33,6 +33,7 @@ JOB = noun(
 )
 ANSWER = noun("answer", job=TEXT, party=TEXT, state=TEXT, signature=BYTES, code=TEXT)
 EVENT = noun("event", id=NUMBER, job=TEXT, at=TEXT, kind=TEXT, party=TEXT, data=TEXT)
+PAST_RUN = noun("past_run", digest=BYTES, number=NUMBER)
 
 
 class Jobs(Lines):
@@ -53,6 +54,8 @@ class Jobs(Lines):
             "result": as_json(job.result),
         }
         with self._write():
+            if job.number <= self._past(job.digest):
+                return False
             added = self._count(self._insert(JOB).values(**fields).on_conflict_do_nothing())
             if added:
                 for answer in answers:
@@ -82,7 +85,37 @@ class Jobs(Lines):
         return {row.state: row.jobs for row in rows}
 
     def runs_of(self, digest: bytes) -> int:
-        return self._execute(select(func.max(JOB.c.number)).where(JOB.c.digest == digest)).scalar() or 0
+        known = self._execute(select(func.max(JOB.c.number)).where(JOB.c.digest == digest)).scalar()
+        return max(known or 0, self._past(digest), self._past(ANY_RUN))
+
+    def begin_runs_after(self, number: int) -> None:
+        with self._write():
+            self._pass_run(ANY_RUN, number)
+
+    def _past(self, digest: bytes) -> int:
+        found = self._first(select(PAST_RUN.c.number).where(PAST_RUN.c.digest == digest))
+        return found.number if found else 0
+
+    def _pass_run(self, digest: bytes, number: int) -> None:
+        fields = {"number": max(number, self._past(digest))}
+        put = self._insert(PAST_RUN).values(digest=digest, **fields)
+        self._execute(put.on_conflict_do_update(index_elements=["digest"], set_=fields))
+
+    def ended_before(self, at: datetime) -> list[StoredJob]:
+        found = select(JOB).where(JOB.c.state.in_(ENDED), JOB.c.changed_at < at.isoformat())
+        return [_job(row) for row in self._all(found.order_by(JOB.c.changed_at))]
+
+    def remove_job(self, job_id: str, notes: Sequence[Note] = ()) -> bool:
+        with self._write():
+            job = self.job(job_id)
+            if job is None or job.state not in ENDED:
+                return False
+            self._execute(delete(EVENT).where(EVENT.c.job == job_id))
+            self._execute(delete(ANSWER).where(ANSWER.c.job == job_id))
+            self._execute(delete(JOB).where(JOB.c.id == job_id))
+            self._pass_run(job.digest, job.number)
+            self._add_lines(notes)
+        return True
 
     def move_job(
         self,
