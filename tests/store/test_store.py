@@ -151,6 +151,20 @@ def test_a_file_that_is_no_store_is_named_as_damaged(tmp_path: Path) -> None:
     assert caught.value.code == "database_damaged"
 
 
+@pytest.mark.parametrize("page", range(1, 6))
+def test_a_damaged_page_is_found_when_the_store_is_opened(tmp_path: Path, page: int) -> None:
+    path = tmp_path / "node.db"
+    store = SqlStore(path)
+    size = store.connection.exec_driver_sql("PRAGMA page_size").scalar() or 0
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(page * size)
+        file.write(b"\xa5" * size)
+    with pytest.raises(LocalError) as caught:
+        SqlStore(path)
+    assert (caught.value.code, caught.value.fields["path"]) == ("database_damaged", str(path))
+
+
 def test_the_sql_store_syncs_every_commit_and_checks_references(tmp_path: Path) -> None:
     store = SqlStore(tmp_path / "node.db")
     pragmas = {

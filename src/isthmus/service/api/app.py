@@ -17,7 +17,7 @@ from isthmus.service.gate import Gate, Limits
 from isthmus.service.metrics import Counted, Metrics
 from isthmus.service.node import Node
 from isthmus.service.once import Once
-from isthmus.service.problems import add_handlers
+from isthmus.service.problems import Told, add_handlers
 from isthmus.service.shapes import PROBLEM_REPLIES, ProblemShape
 from isthmus.service.stream import Streams
 
@@ -51,5 +51,6 @@ def make_app(node: Node, token: str, limits: Limits | None = None) -> FastAPI:
     app.add_middleware(Once, store=node.store, clock=node.clock, party=node.config.party)
     limits = limits or Limits()
     app.add_middleware(Gate, token=token, party=node.config.party, clock=node.clock, limits=limits)
+    app.add_middleware(Told, party=node.config.party)
     app.add_middleware(Counted, metrics=metrics, clock=node.clock)
     return app
