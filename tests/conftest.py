@@ -19,7 +19,7 @@ BUDGETS_S = {
     "learn": 60,
     "protocols": 240,
     "attacks": 90,
-    "store": 30,
+    "store": 60,
     "jobs": 60,
     "service": 90,
     "client": 30,

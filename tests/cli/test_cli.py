@@ -66,7 +66,7 @@ def test_bad_arguments_exit_with_four_and_say_why(call: Callable[..., Any], tmp_
 
 def test_help_stands_for_every_command(call: Callable[..., Any]) -> None:
     for arguments in (
-        *((), ("init",), ("serve",), ("doctor",), ("version",), ("try",)),
+        *((), ("init",), ("serve",), ("doctor",), ("version",), ("try",), ("backup",), ("restore",)),
         *(("partner", verb) for verb in ("invite", "accept", "confirm", "ls")),
         *(("dataset", verb) for verb in ("add", "ls", "show")),
         *(("audit", verb) for verb in ("ls", "verify", "export")),

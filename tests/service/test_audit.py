@@ -222,9 +222,9 @@ def test_a_restored_older_database_is_found_through_the_partners_head(books: tup
 
 def test_a_node_learns_on_connecting_what_its_partner_holds(books: tuple[Books, Books]) -> None:
     bank, partner = books
-    bank.store._db.execute("DROP TRIGGER audit_remains")
-    bank.store._db.execute("DELETE FROM audit WHERE number > 2")
-    bank.store._db.execute("DELETE FROM head")
+    bank.store.connection.exec_driver_sql("DROP TRIGGER audit_remains")
+    bank.store.connection.exec_driver_sql("DELETE FROM audit WHERE number > 2")
+    bank.store.connection.exec_driver_sql("DELETE FROM head")
     assert bank.findings(partner) == []
     for head in partner.audit.held("bank"):
         bank.audit.on_kept("data-co", head)

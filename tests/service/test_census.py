@@ -26,6 +26,7 @@ TABLE: dict[tuple[str, str], tuple[int, int, int]] = {
     ("POST", "/api/v1/partners/{name}/confirm"): (401, 401, 422),
     ("GET", "/api/v1/audit"): (401, 401, 200),
     ("GET", "/api/v1/audit/heads"): (401, 401, 200),
+    ("GET", "/api/v1/backup"): (401, 401, 200),
     ("GET", "/api/v1/datasets"): (401, 401, 200),
     ("POST", "/api/v1/datasets"): (401, 401, 422),
     ("GET", "/api/v1/datasets/{title}"): (401, 401, 404),

@@ -29,10 +29,10 @@ def test_health_and_readiness_say_yes_or_no_and_nothing_else(tmp_path: Path) -> 
             answer = await client.get(f"http://node{path}")
             assert (answer.status_code, answer.text) == (200, "ok\n")
             assert set(answer.headers) == {"content-length", "content-type"}
-        node.store._db.execute("ALTER TABLE partner RENAME TO gone")
+        node.store.connection.exec_driver_sql("ALTER TABLE partner RENAME TO gone")
         answer = await client.get("http://node/ready")
         assert (answer.status_code, answer.text) == (503, "not ready\n")
-        node.store._db.execute("ALTER TABLE gone RENAME TO partner")
+        node.store.connection.exec_driver_sql("ALTER TABLE gone RENAME TO partner")
         assert (await client.get("http://node/ready")).status_code == 200
         await node.close()
         assert (await client.get("http://node/ready")).status_code == 503

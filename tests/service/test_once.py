@@ -136,3 +136,23 @@ def test_a_request_that_was_broken_off_is_never_done_again(tmp_path: Path) -> No
 
 def test_the_stored_reply_is_in_no_repr() -> None:
     assert "secret" not in repr(KeptReply("k", b"d", datetime(2026, 1, 2, tzinfo=UTC), 200, b"secret"))
+
+
+def test_a_full_disk_under_the_key_itself_is_told_in_words_and_the_next_try_goes_through(
+    tmp_path: Path,
+) -> None:
+    async def play(client: httpx.AsyncClient, node: Node) -> None:
+        ask = node.store.connection.exec_driver_sql
+        ask(f"PRAGMA max_page_count = {ask('PRAGMA page_count').scalar()}")
+        long = "x" * 100
+        status = 200
+        for number in range(1000):
+            refused = await client.post("/partners/invite", headers=key(f"{long}-{number}"))
+            if (status := refused.status_code) != 200:
+                break
+        assert status == 507
+        check_problem(refused, 507, "disk_full")
+        ask("PRAGMA max_page_count = 100000")
+        assert (await client.post("/partners/invite", headers=key("k1"))).status_code == 200
+
+    asking(tmp_path, play)

@@ -1,21 +1,30 @@
-"""One contract, both stores."""
+"""One contract; memory, SQLite and PostgreSQL."""
 
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
+from isthmus.base import files
 from isthmus.base.errors import LocalError
 from isthmus.crypto.seal import PartyKey
-from isthmus.store import memory, sql
+from isthmus.store import memory, records
 from isthmus.store.audit import FIRST, AuditCheck, AuditKind, Head, KeptHead, Note
 from isthmus.store.memory import MemoryStore
 from isthmus.store.records import Answer, Invitation, KeptReply, Store, StoredJob, StoredPartner
-from isthmus.store.sql import SqlStore
+from isthmus.store.sql import Server, SqlStore
+from isthmus.store.sql.database import MIGRATIONS
 
+ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
 WORDS = ("babad", "babaf", "babag", "babah")
@@ -35,11 +44,24 @@ class Opened:
         return self.store
 
 
-@pytest.fixture(params=["memory", "sql"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    opened = Opened(MemoryStore if request.param == "memory" else lambda: SqlStore(tmp_path / "node.db"))
+    match request.param:
+        case "memory":
+            opened = Opened(MemoryStore)
+        case "sqlite":
+            opened = Opened(lambda: SqlStore(tmp_path / "node.db"))
+        case _:
+            place = request.getfixturevalue("database")
+            opened = Opened(lambda: SqlStore(place))
     yield opened
     opened.store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Server:
+    """Where an SQL store can be opened."""
+    return request.getfixturevalue("database") if request.param == "postgresql" else tmp_path / "node.db"
 
 
 def partner(name: str = "data-co", confirmed: bool = False) -> StoredPartner:
@@ -129,15 +151,30 @@ def test_a_file_that_is_no_store_is_named_as_damaged(tmp_path: Path) -> None:
     assert caught.value.code == "database_damaged"
 
 
+@pytest.mark.parametrize("page", range(1, 6))
+def test_a_damaged_page_is_found_when_the_store_is_opened(tmp_path: Path, page: int) -> None:
+    path = tmp_path / "node.db"
+    store = SqlStore(path)
+    size = store.connection.exec_driver_sql("PRAGMA page_size").scalar() or 0
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(page * size)
+        file.write(b"\xa5" * size)
+    with pytest.raises(LocalError) as caught:
+        SqlStore(path)
+    assert (caught.value.code, caught.value.fields["path"]) == ("database_damaged", str(path))
+
+
 def test_the_sql_store_syncs_every_commit_and_checks_references(tmp_path: Path) -> None:
     store = SqlStore(tmp_path / "node.db")
     pragmas = {
-        name: store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+        name: store.connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+        for name in ("journal_mode", "synchronous")
     }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2}
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(IntegrityError):
         store.add_event("j-none", NOW, "log", "", {})
-    assert not store._db.in_transaction
+    store.put_partner(partner())
     store.close()
 
 
@@ -200,7 +237,7 @@ def test_heads_are_kept_in_the_order_in_which_they_came(opened: Opened) -> None:
 
 
 def test_the_lowest_of_too_many_heads_give_way(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (memory, sql):
+    for module in (memory, records):
         monkeypatch.setattr(module, "HEADS_MAX", 3)
     for number in (1, 2, 5, 3, 4):
         opened.store.put_head(kept(number))
@@ -210,41 +247,106 @@ def test_the_lowest_of_too_many_heads_give_way(opened: Opened, monkeypatch: pyte
     ]  # fmt: skip
 
 
-def test_a_change_that_fails_leaves_no_line(tmp_path: Path) -> None:
-    store = SqlStore(tmp_path / "node.db")
-    with pytest.raises(sqlite3.IntegrityError):
+def test_a_change_that_fails_leaves_no_line(place: Path | Server) -> None:
+    store = SqlStore(place)
+    with pytest.raises(IntegrityError):
         store.put_answer("j-none", Answer("data-co", "accepted"), [note()])
+    with pytest.raises(IntegrityError):
+        store.add_event("j-none", NOW, "log", "", {})
     assert store.audit() == []
+    store.put_partner(partner())
     store.close()
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM audit", "UPDATE audit SET code = 'bug'"])
-def test_the_database_itself_refuses_to_touch_a_line(tmp_path: Path, statement: str) -> None:
-    store = SqlStore(tmp_path / "node.db")
+def test_the_database_itself_refuses_to_touch_a_line(place: Path | Server, statement: str) -> None:
+    store = SqlStore(place)
     store.add_lines([note()])
-    with pytest.raises(sqlite3.IntegrityError):
-        store._db.execute(statement)
+    with pytest.raises(DatabaseError, match="only added to"):
+        store.connection.exec_driver_sql(statement)
     assert kinds(store) == ["job.started"]
     store.close()
 
 
-def test_a_database_of_the_first_form_gets_its_audit_log_and_keeps_its_rows(tmp_path: Path) -> None:
+OLD = Path(__file__).parent / "old" / "form-3.db"
+OLD_KEY = PartyKey.from_bytes(bytes(range(32)))
+
+
+def old_database(tmp_path: Path, form: int) -> Path:
+    """A database of the time before migrations, and of its earlier forms."""
     path = tmp_path / "node.db"
+    shutil.copy(OLD, path)
+    with closing(sqlite3.connect(path)) as old, old:
+        for table in ("kept_reply", "head", "audit")[: (0, 3, 1, 0)[form]]:
+            old.execute(f"DROP TABLE {table}")
+        old.execute(f"PRAGMA user_version = {form}")
+    return path
+
+
+@pytest.mark.parametrize("form", [1, 2, 3])
+def test_a_database_of_the_time_before_migrations_is_taken_over_whole(tmp_path: Path, form: int) -> None:
+    path = old_database(tmp_path, form)
+    SqlStore(path).close()
     store = SqlStore(path)
-    store.put_partner(partner())
-    for table in ("audit", "head", "kept_reply"):
-        store._db.execute(f"DROP TABLE {table}")
-    store._db.execute("PRAGMA user_version = 1")
+    assert store.partners() == [partner(confirmed=True)]
+    assert store.invitation("i-1") is None
+    assert store.invitation("i-2") == Invitation("i-2", b"t" * 32, NOW)
+    (dataset,) = store.datasets()
+    assert (dataset.title, dataset.sha256, dataset.profile) == ("apps@1", "ab" * 32, {"rows": 3})
+    (found,) = store.jobs()
+    assert (found.state, found.error) == ("failed", {"code": "bug", "sentence": "信用"})
+    assert store.answers("j-1") == [Answer("bank", "accepted", b"s" * 64), Answer("data-co", "asked")]
+    assert [e.kind for e in store.events("j-1")] == ["job.state", "job.state", "stage.state"]
+    assert [head.head.number for head in store.heads()] == ([] if form == 1 else [7, 9, 8])
+    assert len(store.audit()) == (0 if form == 1 else 5)
+    reply = KeptReply("k1", b"d" * 32, NOW, 200, b"{}")
+    assert store.claim_key(KeptReply("k1", b"e" * 32, NOW), NOW) == (reply if form == 3 else None)
+    store.add_lines([Note("bank", OLD_KEY, LATER, "bank", AuditKind.NODE_STARTED)])
+    assert store.add_event("j-1", LATER, "log", "", {}).id == 4
+    check = AuditCheck("bank", OLD_KEY.public)
+    for line in store.audit():
+        check.take(line)
+    assert (check.lines, check.findings) == (1 if form == 1 else 6, [])
+    with pytest.raises(IntegrityError):
+        store.connection.exec_driver_sql("DELETE FROM audit")
     store.close()
-    store = SqlStore(path)
-    store.add_lines([note()])
-    assert (store.partners(), kinds(store)) == ([partner()], ["job.started"])
+
+
+def test_no_revision_bears_a_word_of_alembic_and_each_stands_on_another() -> None:
+    script = ScriptDirectory(str(MIGRATIONS))
+    revisions = {found.revision: found.down_revision for found in script.walk_revisions()}
+    assert not set(revisions) & {"head", "heads", "base", "current"}
+    assert [name for name, down in revisions.items() if down is None] == ["partners"]
+    versions = {path.name for path in (MIGRATIONS / "versions").glob("*.py")} - {"__init__.py"}
+    assert len(revisions) == len(versions)
+
+
+def test_a_program_of_the_time_before_migrations_refuses_the_database(tmp_path: Path) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    assert store.connection.exec_driver_sql("PRAGMA user_version").scalar() == 4
     store.close()
+
+
+@pytest.mark.parametrize(
+    "change", ["PRAGMA user_version = 5", "UPDATE alembic_version SET version_num = 'later'"]
+)
+def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "node.db"
+    SqlStore(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as later:
+        later.execute(change)
+    before = path.read_bytes()
+    with pytest.raises(LocalError) as caught:
+        SqlStore(path)
+    assert caught.value.code == "database_newer"
+    assert path.read_bytes() == before
 
 
 def test_a_last_line_with_an_impossible_number_stops_the_log(tmp_path: Path) -> None:
     store = SqlStore(tmp_path / "node.db")
-    store._db.execute(f"INSERT INTO audit VALUES ({2**62}, '', '', '', '', '', '', '', '', '')")
+    store.connection.exec_driver_sql(
+        f"INSERT INTO audit VALUES ({2**62}, '', '', '', '', '', '', '', '', '')"
+    )
     with pytest.raises(LocalError) as caught:
         store.add_lines([note()])
     assert caught.value.code == "database_damaged"
@@ -265,20 +367,6 @@ def test_a_key_is_claimed_once_and_forgotten_when_it_is_old(opened: Opened) -> N
     assert store.claim_key(KeptReply("k1", b"f" * 32, LATER), LATER) is None
 
 
-def test_a_store_of_the_second_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    store = SqlStore(tmp_path / "node.db")
-    store.put_partner(partner())
-    store.close()
-    old = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
-    old.execute("DROP TABLE kept_reply")
-    old.execute("PRAGMA user_version = 2")
-    old.close()
-    store = SqlStore(tmp_path / "node.db")
-    assert store.partners() == [partner()]
-    assert store.claim_key(KeptReply("k1", b"d" * 32, NOW), NOW) is None
-    store.close()
-
-
 def test_lists_are_read_on_from_an_item(opened: Opened) -> None:
     store = opened.store
     for number in range(4):
@@ -293,6 +381,13 @@ def test_lists_are_read_on_from_an_item(opened: Opened) -> None:
     assert (len(store.partners()), len(store.datasets())) == (4, 4)
 
 
+def test_names_are_in_the_order_of_their_bytes(opened: Opened) -> None:
+    for name in ("b", "B", "a", "a-b", "ab", "a_b"):
+        opened.store.add_dataset(name, "/t.csv", "s", {}, {}, NOW)
+    assert [d.name for d in opened.store.datasets()] == ["B", "a", "a-b", "a_b", "ab", "b"]
+    assert [d.name for d in opened.store.datasets(("a-b", 1))] == ["a_b", "ab", "b"]
+
+
 def test_jobs_are_counted_by_state(opened: Opened) -> None:
     store = opened.store
     assert (store.count_jobs(), store.answers_now()) == ({}, True)
@@ -302,7 +397,108 @@ def test_jobs_are_counted_by_state(opened: Opened) -> None:
     assert opened.again().count_jobs() == {"proposed": 2, "queued": 1}
 
 
+def test_an_ended_job_is_removed_whole_and_its_run_never_comes_back(opened: Opened) -> None:
+    store = opened.store
+    for number in (1, 2):
+        store.add_job(job(f"j-{number}", number=number), [Answer("data-co", "asked")])
+    assert not store.remove_job("j-1", [note()])
+    assert not store.remove_job("j-none", [note()])
+    store.move_job("j-1", {"proposed"}, "failed", NOW)
+    store.move_job("j-2", {"proposed"}, "done", LATER)
+    last = store.add_event("j-2", LATER, "log", "", {})
+    assert [j.id for j in store.ended_before(LATER)] == ["j-1"]
+    assert store.remove_job("j-2", [note(AuditKind.JOB_REMOVED)])
+    store = opened.again()
+    assert (store.job("j-2"), store.answers("j-2"), store.events("j-2")) == (None, [], [])
+    assert [j.id for j in store.jobs()] == ["j-1"]
+    assert len(store.events("j-1")) == 2
+    assert kinds(store) == ["job.removed"]
+    assert store.runs_of(b"d" * 32) == 2
+    assert not store.add_job(job("j-2", number=2), [], [note()])
+    assert not store.add_job(job("j-0", number=0), [])
+    assert store.add_job(job("j-3", number=3), [])
+    assert store.add_event("j-3", LATER, "log", "", {}).id > last.id
+    assert kinds(store) == ["job.removed"]
+
+
+def test_runs_begin_after_a_number_once_it_is_set(opened: Opened) -> None:
+    store = opened.store
+    store.begin_runs_after(7000)
+    store.begin_runs_after(6000)
+    store = opened.again()
+    assert store.runs_of(b"e" * 32) == 7000
+    assert store.add_job(job("j-1", number=1), [])
+    assert store.add_job(job("j-2", number=7001), [])
+    assert store.runs_of(b"d" * 32) == 7001
+
+
 def test_a_closed_sql_store_does_not_answer(tmp_path: Path) -> None:
     store = SqlStore(tmp_path / "node.db")
     store.close()
     assert not store.answers_now()
+
+
+def test_a_full_disk_is_named_and_undone_and_the_store_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    pages = store.connection.exec_driver_sql("PRAGMA page_count").scalar()
+    store.connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LocalError) as caught:
+        store.add_dataset("apps", "/data/apps.csv", "a", {"text": "x" * 200_000}, {}, NOW, [note()])
+    assert (caught.value.code, caught.value.fields["path"]) == ("disk_full", str(tmp_path / "node.db"))
+    assert (store.datasets(), store.audit()) == ([], [])
+    store.connection.exec_driver_sql("PRAGMA max_page_count = 100000")
+    assert (
+        store.add_dataset("apps", "/data/apps.csv", "a", {"text": "x" * 200_000}, {}, NOW, [note()]).version
+        == 1
+    )
+    store.close()
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from isthmus.base.errors import LocalError
+from isthmus.store.records import Invitation
+from isthmus.store.sql import Server, SqlStore
+from isthmus.store.sql.database import MIGRATIONS
+from tests.store.test_store import LATER, note
+
+store = SqlStore(Path(sys.argv[1]))
+size = Path(sys.argv[1] + "-wal").stat().st_size
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 8192, hard))
+try:
+    store.put_invitation(Invitation("big", b"s" * 50000, LATER), [note()])
+except LocalError as error:
+    print(error.code)
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+assert (store.invitation("big"), store.audit()) == (None, [])
+store.put_invitation(Invitation("again", b"s" * 50000, LATER), [note()])
+store.close()
+"""
+
+
+def test_a_write_that_the_system_refuses_is_named_and_undone_and_the_store_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    done = subprocess.run([sys.executable, "-c", LIMITED, path], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("disk_error\n", 0), done.stderr
+    store = SqlStore(path)
+    assert store.invitation("again") is not None
+    assert kinds(store) == ["job.started"]
+    store.close()
+
+
+def test_every_commit_of_the_store_passes_the_place_where_a_crash_can_be_staged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqlStore(tmp_path / "node.db")
+    passed: list[tuple[str, int]] = []
+
+    def committed(what: str) -> None:
+        with closing(sqlite3.connect(tmp_path / "node.db")) as other:
+            passed.append((what, other.execute("SELECT count(*) FROM partner").fetchone()[0]))
+
+    monkeypatch.setattr(files, "committed", committed)
+    store.put_partner(partner())
+    assert passed == [("before store", 0), ("after store", 1)]
+    store.close()

@@ -95,6 +95,24 @@ CONFIG: dict[str, Entry] = {
         "Choose another name, or remove the old one first.",
         "请换一个名称，或先删除原有的。",
     ),
+    "backup_damaged": Entry(
+        "{path} is not a whole backup of a node: {why}.",
+        "{path} 不是完整的节点备份：{why}。",
+        "Take another copy of it, or an older backup. Nothing was changed.",
+        "请使用该备份的其他副本或更早的备份。没有更改任何内容。",
+    ),
+    "backup_by_server": Entry(
+        "The database of this node is on a server ({database}), which makes its own backups.",
+        "本节点的数据库位于服务器（{database}），应由服务器自行备份。",
+        "Use pg_dump for the database, and copy config.yaml, tls/cert.pem and the results in jobs/ beside it.",
+        "请用 pg_dump 备份数据库，并一同复制 config.yaml、tls/cert.pem 以及 jobs/ 中的结果。",
+    ),
+    "key_other": Entry(
+        "The key in {path} is not the one that {party} had when the backup was made.",
+        "{path} 中的密钥不是 {party} 备份时所用的密钥。",
+        "Put the right key back. If the party's key was changed after the backup, restore again with --key and the new public key.",
+        "请放回正确的密钥。如备份之后更换过密钥，请用 --key 加新公钥重新恢复。",
+    ),
     "not_found": Entry(
         "There is no {what}.",
         "找不到 {what}。",
@@ -469,6 +487,24 @@ LOCAL: dict[str, Entry] = {
         "数据库 {path} 未通过校验。",
         "Restore the folder of the node from a backup.",
         "请从备份恢复节点目录。",
+    ),
+    "restored": Entry(
+        "This node was put back from a backup of {made_at}; where the job stood is not known.",
+        "本节点由 {made_at} 的备份恢复，该作业的进度未知。",
+        "Propose the job again.",
+        "请重新发起该作业。",
+    ),
+    "database_newer": Entry(
+        "The database {path} was written by a later version of the program.",
+        "数据库 {path} 由更新版本的程序写入。",
+        "Start that version again, or restore a backup that this one made.",
+        "请使用该更新版本启动，或恢复由当前版本生成的备份。",
+    ),
+    "database_down": Entry(
+        "The database {path} does not answer: {why}.",
+        "数据库 {path} 没有响应：{why}。",
+        "Start the database server, or correct `database` in config.yaml and its password.",
+        "请启动数据库服务，或修正 config.yaml 中的 database 及其密码。",
     ),
     "not_running": Entry(
         "No node answers for {path}.",

@@ -18,7 +18,10 @@ from isthmus.cli.output import Settings, common
 BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 
-COMMANDS = ("init", "serve", "doctor", "version", "partner", "dataset", "job", "audit", "try", "demo")
+COMMANDS = (
+    *("init", "serve", "doctor", "version", "partner", "dataset", "job", "audit", "backup", "restore"),
+    *("try", "demo"),
+)
 
 
 class _Commands(click.Group):
@@ -61,6 +64,14 @@ class _Commands(click.Group):
                 from isthmus.cli.audit import audit
 
                 return audit
+            case "backup":
+                from isthmus.cli.backup import backup
+
+                return backup
+            case "restore":
+                from isthmus.cli.backup import restore
+
+                return restore
             case "try":
                 from isthmus.cli.try_ import try_
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import Any, BinaryIO, Self, TypedDict
 from urllib.parse import quote
 
 import httpx
@@ -243,6 +243,18 @@ class Client:
             check.take(line)
         check.compare(map(_kept_head, told["heads"]), keys)
         return check
+
+    def backup(self, out: BinaryIO) -> None:
+        """Writes a backup of the node to `out`."""
+        try:
+            with self._http.stream("GET", "/backup") as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise problem_of(answer)
+                for piece in answer.iter_bytes():
+                    out.write(piece)
+        except httpx.TransportError:
+            raise LocalError("not_running", path=self._home) from None
 
     def follow(
         self,

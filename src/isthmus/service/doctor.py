@@ -58,6 +58,7 @@ def examine_node(folder: NodeFolder, language: str) -> list[Finding]:
     except IsthmusError as error:
         findings.append(Finding("files", error.sentence(language), "fail", error.hint(language)))
         return findings
+    findings.append(Finding("database", config.database))
     findings.append(Finding("mode", config.mode + (f" {config.listen}" if config.listen else "")))
     if config.mode == "direct":
         findings.append(_certificate(folder, zh))

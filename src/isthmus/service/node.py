@@ -9,11 +9,13 @@ from pathlib import Path
 from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import LocalError
 from isthmus.service.audit import Audit
+from isthmus.service.backup import settle
 from isthmus.service.datasets import Datasets
 from isthmus.service.jobs import Jobs
 from isthmus.service.joining import Side
 from isthmus.service.measured import Measurements
 from isthmus.service.partners import Partners
+from isthmus.service.retention import Retention
 from isthmus.store.audit import AuditKind
 from isthmus.store.folder import NodeFolder
 from isthmus.store.sql import SqlStore
@@ -37,7 +39,7 @@ class Node:
         direct = self.config.mode == "direct"
         certificate = certificate_der(folder.certificate.read_bytes()) if direct else None
         own = Side(self.config.party, key.public, self.config.address if direct else None, certificate)
-        self.store = SqlStore(folder.database)
+        self.store = SqlStore(folder.place())
         self.link = Link(key, self.config.party, clock, join=self._join)
         self.audit = Audit(self.config.party, key, self.store, clock)
         self.datasets = Datasets(self.store, [Path(data) for data in self.config.data], self.audit, clock)
@@ -56,11 +58,13 @@ class Node:
             worker,
         )
         self.partners = Partners(self.store, own, key, self.link, self.audit, clock, self.jobs.talk_to)
+        self.retention = Retention(self.config.retention, self.store, self.audit, clock, folder.job)
         self.public_key = key.public
         self.link_port: int | None = None
         self._started = False
 
     async def start(self) -> None:
+        settle(self.folder, self.store, self.audit, self.clock)
         if self.config.listen:
             host, _, port = self.config.listen.rpartition(":")
             context = server_context(str(self.folder.certificate), str(self.folder.tls_key))
@@ -72,6 +76,7 @@ class Node:
         self.audit.write(AuditKind.NODE_STARTED)
         self.partners.begin()
         self.jobs.begin()
+        self.retention.begin()
         await self.link.start()
         self._started = True
 
@@ -81,6 +86,7 @@ class Node:
 
     async def close(self) -> None:
         self._started = False
+        await self.retention.close()
         await self.jobs.close()
         await self.link.close()
         self.store.close()

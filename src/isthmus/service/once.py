@@ -86,7 +86,7 @@ class Once:
             status = int(said[0]["status"])
             if status < 400:
                 self._store.keep_reply(key, status, b"".join(m.get("body", b"") for m in said[1:]))
-            elif status != 500:
+            elif status < 500:
                 self._store.free_key(key)
         finally:
             self._under_way.pop(key).set()

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isthmus.base.errors import ConfigError, IsthmusError, LocalError
 from isthmus.service.views import problem
@@ -21,6 +22,8 @@ _STATUS = {
     "already_there": 409,
     "key_unfinished": 409,
     "rate": 429,
+    "database_down": 503,
+    "disk_full": 507,
 }
 
 
@@ -78,3 +81,26 @@ def add_handlers(app: FastAPI, party: str) -> None:
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:
         return told(request, LocalError("bug", why=type(error).__name__))
+
+
+class Told:
+    """What is raised before or after a route, such as by the store while a key is claimed, becomes a problem document too."""
+
+    def __init__(self, app: ASGIApp, party: str) -> None:
+        self._app = app
+        self._party = party
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except IsthmusError as error:
+            if begun:
+                raise
+            await answer(error, language_of(Headers(scope=scope)), self._party)(scope, receive, send)

@@ -41,6 +41,8 @@ class AuditKind(StrEnum):
     """Everything that is ever written down."""
 
     NODE_STARTED = "node.started"
+    NODE_RESTORED = "node.restored"
+    BACKUP_MADE = "backup.made"
     PARTNER_INVITED = "partner.invited"
     PARTNER_JOINED = "partner.joined"
     PARTNER_CONFIRMED = "partner.confirmed"
@@ -55,6 +57,7 @@ class AuditKind(StrEnum):
     JOB_STOPPED = "job.stopped"
     JOB_DONE = "job.done"
     JOB_FAILED = "job.failed"
+    JOB_REMOVED = "job.removed"
     CONSENT_SIGNED = "consent.signed"
     RULE_BROKEN = "rule.broken"
     HEAD_DIFFERS = "head.differs"

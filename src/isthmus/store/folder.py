@@ -22,12 +22,21 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from isthmus.base.errors import ConfigError, LocalError
 from isthmus.crypto.seal import PartyKey
+from isthmus.store.server import SERVER_PATTERN, Server
 
 PARTY_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 
 
 MakeCertificate = Callable[[str, list[str]], tuple[bytes, bytes]]
 """Common name and hosts in; certificate and private key out, PEM."""
+
+
+class RetentionConfig(BaseModel):
+    """How long ended jobs are kept, in days; 0 keeps them for ever. The audit log is always kept."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    jobs_days: Annotated[int, Field(ge=0, le=36500)] = 0
 
 
 class NodeConfig(BaseModel):
@@ -41,6 +50,8 @@ class NodeConfig(BaseModel):
     address: Annotated[str, StringConstraints(pattern=r"^https://[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
     control_port: Annotated[int, Field(ge=0, le=65535)] = 0
     data: list[str] = Field(default_factory=list)
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
+    database: Annotated[str, StringConstraints(pattern=SERVER_PATTERN)] = "sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +74,13 @@ class NodeFolder:
         self.certificate = home / "tls" / "cert.pem"
         self.tls_key = home / "tls" / "key.pem"
         self.jobs = home / "jobs"
+        self.restored = home / "restored.json"
         self._config = home / "config.yaml"
         self._key = home / "keys" / "party.key"
         self._record_key = home / "keys" / "record.key"
         self._token = home / "token"
+        self._database_password = home / "keys" / "database.password"
+        self._database_ca = home / "tls" / "database-ca.pem"
         self._control = home / "control.json"
 
     @staticmethod
@@ -78,7 +92,7 @@ class NodeFolder:
         for part in (home, home / "keys", home / "tls", folder.jobs):
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_secret(folder._key, PartyKey.generate().to_bytes().hex().encode())
-        _write_secret(folder._token, secrets.token_urlsafe(32).encode())
+        folder.make_token()
         if config.address and config.listen:
             hosts = sorted({_host(config.address.removeprefix("https://")), _host(config.listen)})
             certificate, tls_key = make_certificate(config.party, hosts)
@@ -112,10 +126,34 @@ class NodeFolder:
     def token(self) -> str:
         return self._secret(self._token).decode()
 
+    def place(self) -> Path | Server:
+        """Where the store is: the file in this folder, or the server that `database` names.
+
+        The password of the server stands in keys/database.password; over a Unix socket it may be missing. An authority of the
+        institution's own that vouches for the server stands in tls/database-ca.pem.
+        """
+        url = self.config().database
+        if url == "sqlite":
+            return self.database
+        secret = self._database_password
+        password = (
+            self._secret(secret).decode().strip() if "unix_sock=" not in url or secret.exists() else None
+        )
+        return Server(url, password, self._database_ca if self._database_ca.exists() else None)
+
     def check_modes(self) -> None:
         """Raises ConfigError `file_mode` or `key_missing` for the first secret that is not as it must be."""
         for path in (self._key, self._token, *((self.tls_key,) if self.certificate.exists() else ())):
             self._secret(path)
+
+    def make_token(self) -> None:
+        """A new token, where there is none."""
+        _write_secret(self._token, secrets.token_urlsafe(32).encode())
+
+    def missing_secrets(self) -> list[Path]:
+        """What must be put back by hand before the node can start."""
+        needed = (self._key, *((self.tls_key,) if self.certificate.exists() else ()))
+        return [path for path in needed if not path.exists()]
 
     def _secret(self, path: Path) -> bytes:
         try:

@@ -10,6 +10,8 @@ from typing import Any
 
 from isthmus.store.audit import AuditLine, KeptHead, Note
 from isthmus.store.records import (
+    ANY_RUN,
+    ENDED,
     HEADS_MAX,
     Answer,
     Event,
@@ -31,7 +33,9 @@ class MemoryStore:
         self._datasets: dict[tuple[str, int], StoredDataset] = {}
         self._jobs: dict[str, StoredJob] = {}
         self._answers: dict[str, dict[str, Answer]] = {}
+        self._past_runs: dict[bytes, int] = {}
         self._events: list[Event] = []
+        self._last_event = 0
         self._lines: list[AuditLine] = []
         self._heads: dict[tuple[str, str, int, bytes], KeptHead] = {}
         self._keys: dict[str, KeptReply] = {}
@@ -87,7 +91,7 @@ class MemoryStore:
 
     def add_job(self, job: StoredJob, answers: Collection[Answer], notes: Sequence[Note] = ()) -> bool:
         taken = any((j.digest, j.number) == (job.digest, job.number) for j in self._jobs.values())
-        if taken or job.id in self._jobs:
+        if taken or job.id in self._jobs or job.number <= self._past_runs.get(job.digest, 0):
             return False
         self._jobs[job.id] = job
         self._answers[job.id] = {a.party: a for a in answers}
@@ -111,7 +115,28 @@ class MemoryStore:
         return dict(Counter(job.state for job in self._jobs.values()))
 
     def runs_of(self, digest: bytes) -> int:
-        return max((job.number for job in self._jobs.values() if job.digest == digest), default=0)
+        known = [job.number for job in self._jobs.values() if job.digest == digest]
+        return max(0, *known, *(self._past_runs.get(run, 0) for run in (digest, ANY_RUN)))
+
+    def begin_runs_after(self, number: int) -> None:
+        self._pass_run(ANY_RUN, number)
+
+    def _pass_run(self, digest: bytes, number: int) -> None:
+        self._past_runs[digest] = max(number, self._past_runs.get(digest, 0))
+
+    def ended_before(self, at: datetime) -> list[StoredJob]:
+        found = [job for job in self._jobs.values() if job.state in ENDED and job.changed_at < at]
+        return sorted(found, key=lambda job: job.changed_at)
+
+    def remove_job(self, job_id: str, notes: Sequence[Note] = ()) -> bool:
+        job = self._jobs.get(job_id)
+        if job is None or job.state not in ENDED:
+            return False
+        del self._jobs[job_id], self._answers[job_id]
+        self._events = [event for event in self._events if event.job != job_id]
+        self._pass_run(job.digest, job.number)
+        self.add_lines(notes)
+        return True
 
     def move_job(
         self,
@@ -141,7 +166,8 @@ class MemoryStore:
         return [found[party] for party in sorted(found)]
 
     def add_event(self, job_id: str, at: datetime, kind: str, party: str, data: dict[str, Any]) -> Event:
-        event = Event(len(self._events) + 1, job_id, at, kind, party, data)
+        self._last_event += 1
+        event = Event(self._last_event, job_id, at, kind, party, data)
         self._events.append(event)
         return event
 

@@ -24,6 +24,8 @@ JobState = Literal[
 ]
 STATES: tuple[JobState, ...] = get_args(JobState)
 ENDED: frozenset[JobState] = frozenset({"done", "failed", "refused", "stopped"})
+ANY_RUN = b""
+"""Stands for every digest where numbers of runs are kept."""
 HEADS_MAX = 1000
 """Heads kept of each log at each partner."""
 
@@ -162,7 +164,7 @@ class Store(Protocol):
         """By name and version, from the one behind `after` on; -1: all."""
 
     def add_job(self, job: StoredJob, answers: Collection[Answer], notes: Sequence[Note] = ()) -> bool:
-        """False, and nothing done, if the id is taken or that run of the digest exists."""
+        """False, and nothing done, if the id is taken, that run of the digest exists, or it is no later than a removed one."""
 
     def job(self, job_id: str) -> StoredJob | None: ...
 
@@ -176,7 +178,17 @@ class Store(Protocol):
         """How many jobs are in each state that any is in."""
 
     def runs_of(self, digest: bytes) -> int:
-        """The highest run number of this digest, 0 if there is none."""
+        """The highest run number that this digest has had, also of jobs that were removed; at least that of
+        `begin_runs_after`; 0 if there is none."""
+
+    def begin_runs_after(self, number: int) -> None:
+        """From now on no run of any digest gets this number or a lower one here. A lower one than before changes nothing."""
+
+    def ended_before(self, at: datetime) -> list[StoredJob]:
+        """Jobs that ended before then, oldest first."""
+
+    def remove_job(self, job_id: str, notes: Sequence[Note] = ()) -> bool:
+        """With its answers and events. False, and nothing done, unless it has ended. That run can never be added again."""
 
     def move_job(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from isthmus.service.api.audit import audit_routes
+from isthmus.service.api.backup import backup_routes
 from isthmus.service.api.common import BEARER
 from isthmus.service.api.datasets import dataset_routes
 from isthmus.service.api.jobs import job_routes
@@ -16,7 +17,7 @@ from isthmus.service.gate import Gate, Limits
 from isthmus.service.metrics import Counted, Metrics
 from isthmus.service.node import Node
 from isthmus.service.once import Once
-from isthmus.service.problems import add_handlers
+from isthmus.service.problems import Told, add_handlers
 from isthmus.service.shapes import PROBLEM_REPLIES, ProblemShape
 from isthmus.service.stream import Streams
 
@@ -41,6 +42,7 @@ def make_app(node: Node, token: str, limits: Limits | None = None) -> FastAPI:
     app.state.streams = streams
     job_routes(api, node, streams)
     audit_routes(api, node)
+    backup_routes(api, node)
     app.include_router(api)
     metrics = Metrics(node)
     probe_routes(app, node, metrics)
@@ -49,5 +51,6 @@ def make_app(node: Node, token: str, limits: Limits | None = None) -> FastAPI:
     app.add_middleware(Once, store=node.store, clock=node.clock, party=node.config.party)
     limits = limits or Limits()
     app.add_middleware(Gate, token=token, party=node.config.party, clock=node.clock, limits=limits)
+    app.add_middleware(Told, party=node.config.party)
     app.add_middleware(Counted, metrics=metrics, clock=node.clock)
     return app

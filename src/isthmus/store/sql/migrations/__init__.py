@@ -1,0 +1,1 @@
+"""How the schema became what it is: run by `Database` at every start, inside its transaction."""

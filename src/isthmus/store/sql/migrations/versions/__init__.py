@@ -1,0 +1,1 @@
+"""One file a step; the order stands in `down_revision`."""
