@@ -60,6 +60,7 @@ RIGHTS: dict[tuple[str, str], Right] = {
     ("POST", "/api/v1/partners/{name}/confirm"): _may("approver"),
     ("GET", "/api/v1/audit"): _may("auditor", "approver", "operator", "admin"),
     ("GET", "/api/v1/audit/heads"): _may("auditor", "approver", "operator", "admin"),
+    ("GET", "/api/v1/backup"): _may("operator"),
     ("GET", "/api/v1/datasets"): _may(*_WORK),
     ("POST", "/api/v1/datasets"): _may("modeller"),
     ("GET", "/api/v1/datasets/{title}"): _may(*_WORK),

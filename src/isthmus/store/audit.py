@@ -127,8 +127,8 @@ class KeptHead:
 class Note:
     """What is to be written; the store puts it at the end of the log, together with the change it tells of.
 
-    `actor` is a party, `party/name` for a person, `party/local` for whoever owns the folder of the node. Raises ValueError for text of any other
-    form than a name.
+    `actor` is a party, `party/name` for a person, `party/local` for whoever owns the folder of the node. Raises ValueError for
+    text of any other form than a name.
     """
 
     party: str

@@ -142,6 +142,8 @@ class NodeFolder:
         """Raises ConfigError `file_mode` or `key_missing` for the first secret that is not as it must be."""
         for path in (self._key, self._token, *((self.tls_key,) if self.certificate.exists() else ())):
             self._secret(path)
+        if self._users_key.exists():
+            self._secret(self._users_key)
 
     def make_token(self) -> None:
         """A new token, where there is none."""

@@ -67,8 +67,12 @@ class MemoryUsers:
     def pass_of(self, digest: bytes) -> StoredPass | None:
         return next((p for p in self._passes.values() if p.digest == digest), None)
 
-    def passes(self, kind: PassKind, user: str | None = None, after: str = "", limit: int = -1) -> list[StoredPass]:
-        ids = sorted(i for i, p in self._passes.items() if p.kind == kind and user in (None, p.user) and i > after)
+    def passes(
+        self, kind: PassKind, user: str | None = None, after: str = "", limit: int = -1
+    ) -> list[StoredPass]:
+        ids = sorted(
+            i for i, p in self._passes.items() if p.kind == kind and user in (None, p.user) and i > after
+        )
         return [self._passes[i] for i in (ids if limit < 0 else ids[:limit])]
 
     def touch_pass(self, pass_id: str, at: datetime) -> None:

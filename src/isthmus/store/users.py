@@ -32,7 +32,7 @@ class StoredUser:
 
 @dataclass(frozen=True, slots=True)
 class StoredPass:
-    """A secret that stands for a user, or for nobody but itself; only its SHA-256 is kept. `roles`: None means all of the user."""
+    """A secret that stands for a user, or for nobody but itself; only its SHA-256 is kept. `roles`: None for all of the user."""
 
     id: str
     kind: PassKind
@@ -83,7 +83,9 @@ class UserStore(Protocol):
 
     def pass_of(self, digest: bytes) -> StoredPass | None: ...
 
-    def passes(self, kind: PassKind, user: str | None = None, after: str = "", limit: int = -1) -> list[StoredPass]:
+    def passes(
+        self, kind: PassKind, user: str | None = None, after: str = "", limit: int = -1
+    ) -> list[StoredPass]:
         """By id, of one user or of all, from the one behind `after` on; -1: all."""
 
     def touch_pass(self, pass_id: str, at: datetime) -> None:

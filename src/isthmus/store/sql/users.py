@@ -107,7 +107,9 @@ class Users(Lines):
         row = self._first(select(PASS).where(PASS.c.digest == digest))
         return _pass(row) if row else None
 
-    def passes(self, kind: PassKind, user: str | None = None, after: str = "", limit: int = -1) -> list[StoredPass]:
+    def passes(
+        self, kind: PassKind, user: str | None = None, after: str = "", limit: int = -1
+    ) -> list[StoredPass]:
         found = select(PASS).where(PASS.c.kind == kind, PASS.c.id > after).order_by(PASS.c.id)
         if user is not None:
             found = found.where(PASS.c.person == user)
@@ -130,7 +132,10 @@ class Users(Lines):
 
     def tries(self, name: bytes) -> StoredTries | None:
         row = self._first(select(TRIES).where(TRIES.c.name == name))
-        return StoredTries(row[0], row[1], datetime.fromisoformat(row[2])) if row else None
+        if row is None:
+            return None
+        digest, count, at = row
+        return StoredTries(digest, count, datetime.fromisoformat(at))
 
     def put_tries(self, tries: StoredTries, forget: datetime) -> None:
         fields = {"count": tries.count, "at": tries.at.isoformat()}

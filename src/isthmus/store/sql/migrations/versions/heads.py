@@ -7,7 +7,7 @@ from sqlalchemy import UniqueConstraint
 
 from isthmus.store.sql.migrations.columns import counted, create, data, number, text
 
-revision = "heads"
+revision = "numbered_heads"
 down_revision = "replies"
 
 

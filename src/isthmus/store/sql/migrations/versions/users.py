@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKeyConstraint
 from isthmus.store.sql.migrations.columns import create, data, number, text
 
 revision = "users"
-down_revision = "heads"
+down_revision = "numbered_heads"
 
 
 def upgrade() -> None:
