@@ -117,7 +117,7 @@ def test_every_route_answers_everybody_as_the_table_says(tmp_path: Path) -> None
             stranger, permitted, roles = TABLE[method, path]
 
             async def send(headers: dict[str, str], method: str = method, path: str = path) -> httpx.Response:
-                body = {} if method == "POST" else None
+                body: dict[str, str] | None = {} if method == "POST" else None
                 return await client.request(method, sample(path), headers=headers, json=body)
 
             for headers in strangers:

@@ -14,9 +14,9 @@ DIGITS = 6
 SECRET_BYTES = 20
 
 
-def code_at(secret: bytes, step: int, digits: int = DIGITS, algorithm: str = "sha1") -> str:
+def code_at(secret: bytes, step: int, digits: int = DIGITS) -> str:
     """The code of one step: section 5.3 of RFC 4226."""
-    mac = hmac.digest(secret, struct.pack(">Q", step), algorithm)
+    mac = hmac.digest(secret, struct.pack(">Q", step), "sha1")
     at = mac[-1] & 15
     number = struct.unpack(">I", mac[at : at + 4])[0] & 0x7FFFFFFF
     return str(number % 10**digits).zfill(digits)

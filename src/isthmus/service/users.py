@@ -13,11 +13,12 @@ import math
 import re
 import secrets
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal, NoReturn
 
-from isthmus.base.clock import Clock
+from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import ConfigError, PolicyError
 from isthmus.base.workers import in_thread
 from isthmus.crypto.password import Passwords
@@ -25,8 +26,10 @@ from isthmus.crypto.totp import SECRET_BYTES, app_address, app_text, step_of
 from isthmus.service.audit import LOCAL, Audit
 from isthmus.service.vault import Vault
 from isthmus.store.audit import AuditKind
+from isthmus.store.folder import NodeFolder
 from isthmus.store.records import Store
 from isthmus.store.settings import SignIn
+from isthmus.store.sql import SqlStore
 from isthmus.store.users import USER_ROLES, PassKind, StoredPass, StoredTries, StoredUser, UserRole
 
 NAME = r"^(?!local$|stranger$|token-)[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?$"
@@ -265,9 +268,7 @@ class Users:
 
     def add(self, name: str, roles: Collection[UserRole]) -> tuple[StoredUser, Opened]:
         """A user without a password, and the one-time code with which it sets one. Raises ConfigError `already_there`."""
-        if not re.fullmatch(NAME, name):
-            allowed = "1 to 32 of a-z 0-9 . _ -, not local, stranger, token-..."
-            raise ConfigError("out_of_bounds", field="name", value=name[:64], allowed=allowed)
+        check_name(name)
         user = StoredUser(name, _sorted(roles), self._clock.now())
         opened = self._open("once", name, None, ONCE)
         note = self._audit.note(AuditKind.USER_ADDED, name, by=self._audit.person)
@@ -395,6 +396,22 @@ class Users:
 def pause_s(failures: int) -> int:
     """How long a name waits after so many failures in a row: 30 s after the fifth, twice as long each time, up to an hour."""
     return 0 if failures < TRIES else min(PAUSE_S << min(failures - TRIES, 20), PAUSE_MAX_S)
+
+
+def first_admin(folder: NodeFolder, name: str) -> str:
+    """Adds the first user to a new folder that no node runs on: its one-time code. Nobody has a password of the program's."""
+    config, clock = folder.config(), SystemClock()
+    with closing(SqlStore(folder.database)) as store:
+        audit = Audit(config.party, folder.party_key(), store, clock)
+        users = Users(config.party, store, Vault(folder.users_key()), audit, clock, config.sign_in)
+        return users.add(name, ["admin"])[1].secret
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError `out_of_bounds` for what cannot be the name of a user."""
+    if not re.fullmatch(NAME, name):
+        allowed = "1 to 32 of a-z 0-9 . _ -, not local, stranger, token-..."
+        raise ConfigError("out_of_bounds", field="name", value=name[:64], allowed=allowed)
 
 
 def check_password(password: str, name: str) -> None:

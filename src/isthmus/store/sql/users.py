@@ -134,7 +134,7 @@ class Users(Lines):
         row = self._first(select(TRIES).where(TRIES.c.name == name))
         if row is None:
             return None
-        digest, count, at = row
+        digest, count, at = tuple(row)
         return StoredTries(digest, count, datetime.fromisoformat(at))
 
     def put_tries(self, tries: StoredTries, forget: datetime) -> None:
