@@ -11,7 +11,9 @@ SECRET = b"12345678901234567890"
 
 @pytest.mark.parametrize(
     ("step", "code"),
-    enumerate(["755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871", "520489"]),
+    enumerate(
+        ["755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871", "520489"]
+    ),
 )
 def test_codes_by_counter_are_those_of_rfc_4226(step: int, code: str) -> None:
     assert code_at(SECRET, step) == code

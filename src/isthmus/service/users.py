@@ -150,7 +150,7 @@ class Users:
         note = self._audit.note(AuditKind.SIGNED_IN, name, by=self._audit.actor(name))
         if not self._store.put_user(changed, drop=drop, passes=[opened.made], notes=[note]):
             self._refuse(user)  # somebody used the same code, or changed the user, at the same time
-        self._store.clear_tries(_digest_of(name))
+        self._store.clear_tries(name_digest(name))
         self._store.forget_passes(self._clock.now())
         self._bound_sessions(name)
         return changed, opened
@@ -189,7 +189,7 @@ class Users:
     def _count_try(self, name: str) -> None:
         """Raises PolicyError `locked_out` while the name must wait; else counts a try. For names of nobody too: the answers
         do not tell who exists."""
-        now, digest = self._clock.now(), _digest_of(name)
+        now, digest = self._clock.now(), name_digest(name)
         kept = self._store.tries(digest)
         if kept is not None and kept.at > now:  # the clock was set back
             kept = replace(kept, at=now)
@@ -222,7 +222,7 @@ class Users:
         async with self._hashing:
             hashed = await in_thread(self._passwords.hash, new)
         opened = self._reopen(replace(user, password=hashed), AuditKind.USER_PASSWORD)
-        self._store.clear_tries(_digest_of(user.name))
+        self._store.clear_tries(name_digest(user.name))
         return opened
 
     def begin_second_factor(self, person: Person) -> tuple[str, str]:
@@ -247,7 +247,7 @@ class Users:
             self._refuse(user)
         changed = replace(user, second_on=True, second_step=step)
         opened = self._reopen(changed, AuditKind.USER_SECOND_FACTOR)
-        self._store.clear_tries(_digest_of(user.name))
+        self._store.clear_tries(name_digest(user.name))
         return opened
 
     def _self(self, person: Person) -> StoredUser:
@@ -289,7 +289,7 @@ class Users:
         note = self._audit.note(AuditKind.USER_REMOVED, name, by=self._audit.person)
         if not self._store.remove_user(name, [note]):
             raise _changed(name)
-        self._store.clear_tries(_digest_of(name))
+        self._store.clear_tries(name_digest(name))
         return user
 
     def reset(self, name: str) -> tuple[StoredUser, Opened]:
@@ -297,7 +297,7 @@ class Users:
         user = replace(self.find(name), password=None, second=None, second_on=False, second_step=0)
         opened = self._open("once", name, None, ONCE)
         self._put(user, drop=("session", "token", "once"), passes=[opened.made], kind=AuditKind.USER_RESET)
-        self._store.clear_tries(_digest_of(name))
+        self._store.clear_tries(name_digest(name))
         return user, opened
 
     def set_roles(
@@ -433,7 +433,8 @@ def _sorted(roles: Collection[UserRole]) -> tuple[UserRole, ...]:
     return tuple(role for role in USER_ROLES if role in roles)
 
 
-def _digest_of(name: str) -> bytes:
+def name_digest(name: str) -> bytes:
+    """Under which failed sign-ins of a name are counted."""
     return hashlib.sha256(b"isthmus/sign-in/v1\0" + name.encode()).digest()
 
 
