@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 import time
@@ -14,6 +15,7 @@ import yaml
 
 from isthmus.base.errors import ConfigError
 from isthmus.client.profiles import Profile, Profiles, check_url
+from isthmus.client.users import UserCalls
 from isthmus.crypto.totp import STEP_S, code_at
 from tests.cli.test_cli import call, node
 
@@ -32,8 +34,6 @@ class Typist:
 
 
 def code(secret: str, apart: int = 0) -> str:
-    import base64
-
     return code_at(base64.b32decode(secret), int(time.time()) // STEP_S + apart)
 
 
@@ -52,8 +52,6 @@ def test_the_first_admin_signs_in_and_brings_in_the_others(
     assert "isthmus sign-in --user ann --once CODE" in err
     assert made["once"] not in err
     secrets: list[str] = []
-    from isthmus.client.users import UserCalls
-
     begin = UserCalls.begin_second_factor
 
     def watched(self: Any) -> dict[str, str]:

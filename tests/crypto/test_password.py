@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.kdf import argon2
 
 from isthmus.crypto import password as module
 from isthmus.crypto.password import Passwords
@@ -28,7 +29,7 @@ def test_hashes_of_one_password_differ_and_older_parameters_still_fit() -> None:
 
 def test_a_question_about_nobody_is_answered_no_after_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
     work: list[str] = []
-    real = module.Argon2id
+    real = argon2.Argon2id
 
     class Counted:
         def __init__(self, *, memory_cost: int, iterations: int, **others: Any) -> None:

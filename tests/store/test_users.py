@@ -14,7 +14,7 @@ from isthmus.store.audit import AuditKind, Note
 from isthmus.store.memory import MemoryStore
 from isthmus.store.records import Store
 from isthmus.store.sql import Server, SqlStore
-from isthmus.store.users import PassKind, StoredPass, StoredTries, StoredUser
+from isthmus.store.users import PassKind, StoredPass, StoredTries, StoredUser, UserRole
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -43,7 +43,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 def a_pass(pass_id: str, kind: PassKind = "session", user: str | None = "ann") -> StoredPass:
-    roles = ("service",) if user is None else None
+    roles: tuple[UserRole, ...] | None = ("service",) if user is None else None
     return StoredPass(pass_id, kind, pass_id.encode() * 8, user, roles, "bank/ann", NOW, LATER, NOW)
 
 
@@ -63,7 +63,7 @@ def test_of_two_changes_to_one_version_of_a_user_one_is_done(store: Store) -> No
     assert store.put_user(changed, drop=["session", "once"], passes=[a_pass("s2")], notes=[NOTE])
     assert not store.put_user(changed, drop=["token"], passes=[a_pass("s3")], notes=[NOTE])
     assert store.user("ann") == changed
-    assert [p.id for kind in ("session", "token", "once") for p in store.passes(kind)] == ["s2", "t1"]  # type: ignore[arg-type]
+    assert [p.id for kind in ("session", "token", "once") for p in store.passes(kind)] == ["s2", "t1"]
     assert len(store.audit()) == 1
 
 
