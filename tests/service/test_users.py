@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from isthmus.crypto.totp import STEP_S, code_at
 from isthmus.service.api import make_app
@@ -763,3 +764,10 @@ def test_the_token_of_the_folder_may_be_switched_off(tmp_path: Path) -> None:
                 check_problem(await off.get("/me", headers=bearer(given)), 401, "sign_in")
 
     asking(tmp_path, play)
+
+
+def test_the_settings_of_the_page_are_those_of_a_new_node(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "users.md").read_text("utf-8")
+    told = yaml.safe_load(page.split("```yaml\n")[-1].split("```")[0])
+    config = make_config({"party": "bank", "mode": "dial-out"}, "test").model_dump()
+    assert told == {name: config[name] for name in ("local_token", "limits", "sign_in")}
