@@ -112,6 +112,10 @@ def test_tries_are_counted_by_name_and_old_ones_forgotten(store: Store) -> None:
     assert store.tries(b"b") is None
 
 
+def test_no_session_and_no_token_goes_into_a_backup(store: Store) -> None:
+    assert isinstance(store, MemoryStore) or "person_pass" in store.one_time_tables()  # type: ignore[attr-defined]
+
+
 def test_what_is_secret_about_people_is_in_no_repr() -> None:
     shown = repr(ANN) + repr(a_pass("s1"))
     for secret in ("argon2id", "sealed", "s1s1"):

@@ -401,7 +401,7 @@ def pause_s(failures: int) -> int:
 def first_admin(folder: NodeFolder, name: str) -> str:
     """Adds the first user to a new folder that no node runs on: its one-time code. Nobody has a password of the program's."""
     config, clock = folder.config(), SystemClock()
-    with closing(SqlStore(folder.database)) as store:
+    with closing(SqlStore(folder.place())) as store:
         audit = Audit(config.party, folder.party_key(), store, clock)
         users = Users(config.party, store, Vault(folder.users_key()), audit, clock, config.sign_in)
         return users.add(name, ["admin"])[1].secret

@@ -151,7 +151,7 @@ class NodeFolder:
 
     def missing_secrets(self) -> list[Path]:
         """What must be put back by hand before the node can start."""
-        needed = (self._key, *((self.tls_key,) if self.certificate.exists() else ()))
+        needed = (self._key, self._users_key, *((self.tls_key,) if self.certificate.exists() else ()))
         return [path for path in needed if not path.exists()]
 
     def _secret(self, path: Path) -> bytes:

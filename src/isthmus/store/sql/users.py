@@ -40,6 +40,8 @@ TRIES = noun("sign_in_tries", name=BYTES, count=NUMBER, at=TEXT)
 
 
 class Users(Lines):
+    one_time = ("person_pass",)
+
     def add_user(self, user: StoredUser, passes: Collection[StoredPass], notes: Sequence[Note] = ()) -> bool:
         with self._write():
             row = self._insert(PERSON).values(name=user.name, **_fields(user))
