@@ -140,10 +140,10 @@ class NodeFolder:
 
     def check_modes(self) -> None:
         """Raises ConfigError `file_mode` or `key_missing` for the first secret that is not as it must be."""
-        for path in (self._key, self._token, *((self.tls_key,) if self.certificate.exists() else ())):
+        # The folder of an earlier version has no key of users yet; one that was put back had one.
+        users = (self._users_key,) if self._users_key.exists() or self.restored.exists() else ()
+        for path in (self._key, *users, self._token, *((self.tls_key,) if self.certificate.exists() else ())):
             self._secret(path)
-        if self._users_key.exists():
-            self._secret(self._users_key)
 
     def make_token(self) -> None:
         """A new token, where there is none."""
