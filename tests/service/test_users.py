@@ -14,6 +14,7 @@ import httpx
 import pytest
 import yaml
 
+from isthmus.base import files
 from isthmus.crypto.totp import STEP_S, code_at
 from isthmus.service.api import make_app
 from isthmus.service.audit import REFUSALS_OF_ONE
@@ -186,6 +187,25 @@ def test_whatever_is_wrong_the_answer_is_the_same_and_takes_one_hash(tmp_path: P
             del problem["trace_id"]
             told.add(str(problem))
         assert len(told) == 1
+
+    with_clock(tmp_path, play)
+
+
+def test_a_name_of_nobody_takes_as_many_writes_as_one_that_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(files, "committed", written.append)
+
+    async def play(client: httpx.AsyncClient, node: Node, clock: SetClock) -> None:
+        give_password(node, "ann", "modeller")
+        counts: dict[str, list[int]] = {"ann": [], "nobody": [], "nobody-else": []}
+        for name, found in counts.items():
+            for _ in range(TRIES + 2):
+                written.clear()
+                assert (await Desk(client, node, name).sign_in()).status_code in (401, 429)
+                found.append(len(written))
+        assert counts["ann"] == counts["nobody"] == counts["nobody-else"]
 
     with_clock(tmp_path, play)
 

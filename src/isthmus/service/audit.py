@@ -83,17 +83,20 @@ class Audit:
             self._noted.add((kind, subject, by, code))
             self.write(kind, subject, by=by, code=code)
 
-    def write_refusal(self, kind: AuditKind, subject: str, by: str, code: str) -> None:
-        """As `write`, but the same once an hour, and no more than so many an hour: a flood cannot fill the disk."""
+    def write_refusal(self, kind: AuditKind, subject: str, by: str, code: str) -> bool:
+        """As `write`, but the same once an hour, and no more than so many an hour: a flood cannot fill the disk. Says whether
+        it was written."""
         hour = int(self._clock.monotonic_s() // 3600)
         if hour != self._hour:
             self._hour, self._refused, self._refusals = hour, set(), Counter()
         told = (kind, subject, by, code)
         full = self._refusals[by] >= REFUSALS_OF_ONE or self._refusals.total() >= REFUSALS
-        if told not in self._refused and not full:
-            self._refused.add(told)
-            self._refusals[by] += 1
-            self.write(kind, subject, by=by, code=code)
+        if told in self._refused or full:
+            return False
+        self._refused.add(told)
+        self._refusals[by] += 1
+        self.write(kind, subject, by=by, code=code)
+        return True
 
     # --- heads ---
 
