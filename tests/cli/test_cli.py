@@ -70,6 +70,9 @@ def test_help_stands_for_every_command(call: Callable[..., Any]) -> None:
         *(("partner", verb) for verb in ("invite", "accept", "confirm", "ls")),
         *(("dataset", verb) for verb in ("add", "ls", "show")),
         *(("audit", verb) for verb in ("ls", "verify", "export")),
+        *(("user", verb) for verb in ("add", "ls", "rm", "reset", "roles", "password")),
+        *(("token", verb) for verb in ("new", "ls", "revoke")),
+        *(("sign-in",), ("sign-out",)),
         *(("job", verb) for verb in ("plan", "run", "ls", "show", "watch", "accept", "refuse")),
     ):
         code, out, _ = call(*arguments, "--help")
@@ -282,36 +285,36 @@ def test_the_audit_log_is_shown_exported_and_verified(call: Callable[..., Any], 
             call("--home", home, "partner", "invite")
         _, lines, _ = call("--home", home, "audit", "ls", "--limit", "2")
         assert [(line["number"], line["kind"]) for line in lines] == [
-            (3, "partner.invited"),
             (4, "partner.invited"),
+            (5, "partner.invited"),
         ]
         code, text, _ = call("--home", home, "audit", "export")
         assert code == 0
         file.write_text(text, "utf-8")
-        assert len(text.splitlines()) == 4
+        assert len(text.splitlines()) == 5
         code, _, err = call("--home", home, "audit", "export", "--since", "yesterday")
         assert (code, "[out_of_bounds]" in err) == (4, True)
         code, good, err = call("--home", home, "audit", "verify")
-        assert (code, good) == (0, {"lines": 4, "findings": []})
+        assert (code, good) == (0, {"lines": 5, "findings": []})
     tamper(home, "DELETE FROM audit WHERE number = 3")
-    tamper(home, "UPDATE audit SET actor = 'bank' WHERE number = 2")
+    tamper(home, "UPDATE audit SET actor = 'bank' WHERE number = 1")
     with node(home):
         code, bad, err = call("--home", home, "audit", "verify")
         assert (code, "does not hold" in err) == (1, True)
         assert [(found["trouble"], found["first"]) for found in bad["findings"]] == [
-            ("changed", 2),
+            ("changed", 1),
             ("missing", 3),
         ]
         code, text, err = call("--home", home, "--lang", "zh", "-o", "table", "audit", "verify")
         assert (code, "已被删除" in text, "未通过" in err) == (1, True, True)
     code, good, _ = call("audit", "verify", file, "--key", shown["key"])
-    assert (code, good["lines"]) == (0, 4)
+    assert (code, good["lines"]) == (0, 5)
     code, bad, _ = call("audit", "verify", file, "--key", "00" * 32)
-    assert (code, len(bad["findings"])) == (1, 4)
+    assert (code, len(bad["findings"])) == (1, 5)
     tail = tmp_path / "tail.jsonl"
     tail.write_text("".join(line + "\n" for line in file.read_text("utf-8").splitlines()[2:]), "utf-8")
     code, good, _ = call("audit", "verify", tail, "--key", shown["key"])
-    assert (code, good["lines"]) == (0, 2)
+    assert (code, good["lines"]) == (0, 3)
     tail.write_text("")
     for arguments, problem in (
         ((file,), "missing_field"), ((file, "--key", "no"), "out_of_bounds"),

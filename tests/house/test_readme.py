@@ -173,7 +173,8 @@ def test_the_verbs_of_run_exist() -> None:
 def test_every_command_that_the_pages_name_exists() -> None:
     pages = [ENGLISH, CHINESE, *(ROOT / "docs").rglob("*.md")]
     found = [
-        re.findall(r"(?:^|`)isthmus ([a-z]+(?: [a-z]+)?)", page.read_text("utf-8"), re.M) for page in pages
+        re.findall(r"(?:^|`)isthmus ([a-z][a-z-]*(?: [a-z]+)?)", page.read_text("utf-8"), re.M)
+        for page in pages
     ]
     named = {tuple(words.split()) for page in found for words in page}
     context = click.Context(cli)

@@ -64,12 +64,12 @@ def test_a_job_leaves_its_lines_and_its_heads_at_both_sides(tmp_path: Path) -> N
             await world.ended(job_id)
             await settled()
             assert of_job(bank, job_id) == [
-                ("job.proposed", "bank/token", ""), ("consent.signed", "bank/token", ""),
+                ("job.proposed", "bank/local", ""), ("consent.signed", "bank/local", ""),
                 ("job.accepted", "data-co", ""), ("job.started", "bank", ""), ("job.done", "bank", ""),
             ]  # fmt: skip
             assert of_job(partner, job_id) == [
-                ("job.proposed", "bank", ""), ("job.accepted", "data-co/token", ""),
-                ("consent.signed", "data-co/token", ""), ("job.started", "data-co", ""),
+                ("job.proposed", "bank", ""), ("job.accepted", "data-co/local", ""),
+                ("consent.signed", "data-co/local", ""), ("job.started", "data-co", ""),
                 ("job.done", "data-co", ""),
             ]  # fmt: skip
             assert newest(bank, "own") == newest(partner, "partner") == last(bank).number
@@ -88,7 +88,7 @@ def test_refusals_failures_and_broken_rules_are_on_record(tmp_path: Path) -> Non
             partner.jobs.refuse(refused)
             await world.ended(refused)
             assert of_job(bank, refused)[-1] == ("job.refused", "data-co", "refused")
-            assert of_job(partner, refused)[-1] == ("job.refused", "data-co/token", "refused")
+            assert of_job(partner, refused)[-1] == ("job.refused", "data-co/local", "refused")
             failed = await world.propose("second")
             job = bank.jobs.find(failed)
             bank.store.move_job(failed, {"proposed"}, "running", job.created_at)
@@ -106,7 +106,7 @@ def test_refusals_failures_and_broken_rules_are_on_record(tmp_path: Path) -> Non
             partner.jobs._clock = Later()
             with pytest.raises(PolicyError):
                 await partner.jobs.accept(late)
-            assert of_job(partner, late)[-1] == ("rule.broken", "data-co/token", "expired")
+            assert of_job(partner, late)[-1] == ("rule.broken", "data-co/local", "expired")
 
     asyncio.run(play())
 

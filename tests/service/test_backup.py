@@ -58,7 +58,7 @@ class Bank:
     def __init__(self, home: Path) -> None:
         self.folder = NodeFolder.create(home, make_config(CONFIG, "test"), make_certificate)
         self.secrets: dict[str, bytes] = {}
-        for place in ("keys/party.key", "token", "tls/key.pem"):
+        for place in ("keys/party.key", "keys/users.key", "token", "tls/key.pem"):
             self.secrets[place] = (home / place).read_bytes()
         self.secrets["the key itself"] = self.folder.party_key().to_bytes()
         for place in ("keys/record.key", "keys/database.password", "keys/proxy.password", "keys/party.next"):
@@ -172,7 +172,7 @@ def test_a_copy_that_left_out_no_table_would_be_caught(
 
 
 def put_keys_back(bank: Bank, home: Path) -> None:
-    for place in ("keys/party.key", "tls/key.pem"):
+    for place in ("keys/party.key", "keys/users.key", "tls/key.pem"):
         shutil.copy(bank.folder.home / place, home / place)
 
 
@@ -180,7 +180,7 @@ def test_a_node_is_made_from_a_backup_once_its_keys_are_put_back(bank: Bank, tmp
     file, home = made(bank, tmp_path / "bank.zip"), tmp_path / "new"
     manifest, missing = restore(file, home)
     folder = NodeFolder(home)
-    assert missing == [home / "keys" / "party.key", folder.tls_key]
+    assert missing == [home / "keys" / "party.key", home / "keys" / "users.key", folder.tls_key]
     for path in missing:
         with pytest.raises(ConfigError) as caught:
             folder.check_modes()
@@ -489,7 +489,7 @@ def test_both_sides_find_that_a_node_was_put_back_and_the_lost_job_runs_again(tm
         end(bank.process)
         bank.folder.home.rename(tmp_path / "broken")
         restore(tmp_path / "bank.zip", bank.folder.home)
-        for place in ("keys/party.key", "tls/key.pem"):
+        for place in ("keys/party.key", "keys/users.key", "tls/key.pem"):
             shutil.copy(tmp_path / "broken" / place, bank.folder.home / place)
         running.restart("bank")
         until(lambda: "cut" in {found.trouble for found in bank.client.check_audit().findings})
@@ -527,10 +527,10 @@ def test_the_command_makes_checks_and_restores_while_the_node_runs_or_not(
     store = SqlStore(bank.folder.database)
     actors = [line.actor for line in store.audit() if line.kind == "backup.made"]
     store.close()
-    assert actors == ["bank", "bank/token"]
+    assert actors == ["bank", "bank/local"]
     code, out, err = call("--lang", "zh", "--home", tmp_path / "new", "restore", file)
     assert (code, json.loads(out)["to_put_back"]) == (
-        0, [str(tmp_path / "new" / place) for place in ("keys/party.key", "tls/key.pem")]
+        0, [str(tmp_path / "new" / place) for place in ("keys/party.key", "keys/users.key", "tls/key.pem")]
     )  # fmt: skip
     assert "请放回" in err
     file.write_bytes(file.read_bytes()[:-100])

@@ -12,9 +12,10 @@ import pytest
 
 from isthmus.base.clock import SystemClock
 from isthmus.service.api import make_app
-from isthmus.service.gate import BODY_MAX_BYTES, DEPTH_MAX, Limits
+from isthmus.service.gate import BODY_MAX_BYTES, DEPTH_MAX
 from isthmus.service.node import Node
 from isthmus.store.folder import NodeFolder, make_config
+from isthmus.store.settings import Limits
 from isthmus.wire.link import make_certificate
 from tests.service.test_api import asking, check_problem
 

@@ -13,7 +13,7 @@ import httpx
 
 from isthmus.base.clock import SystemClock
 from isthmus.service.node import Node
-from isthmus.service.stream import LOOK_S, STREAMS_MAX, Streams
+from isthmus.service.stream import LOOK_S, STILL_S, STREAMS_MAX, Streams
 from isthmus.store.records import JobState, StoredJob
 from tests.service.test_api import asking, check_problem
 
@@ -96,7 +96,7 @@ def test_a_silent_stream_gives_signs_of_life_and_then_what_happens(tmp_path: Pat
     async def play(client: httpx.AsyncClient, node: Node) -> None:
         add_job(node)
         clock = FastClock()
-        stream = Streams("bank", node.jobs, node.store, clock).follow("j-1", 0, 15)
+        stream = Streams("bank", node.jobs, node.store, clock).follow("j-1", 0, 15, lambda: True)
         first = await some(stream, 4)
         assert [text[0] for text in first] == ["r", "i", ":", ":"]
         assert clock.time_s == 30
@@ -108,11 +108,23 @@ def test_a_silent_stream_gives_signs_of_life_and_then_what_happens(tmp_path: Pat
     asking(tmp_path, play)
 
 
+def test_a_stream_ends_when_its_reader_may_no_longer_read(tmp_path: Path) -> None:
+    async def play(client: httpx.AsyncClient, node: Node) -> None:
+        add_job(node)
+        clock = FastClock()
+        stream = Streams("bank", node.jobs, node.store, clock).follow("j-1", 0, 1, lambda: clock.time_s < 60)
+        told = [text async for text in stream]
+        assert 60 <= clock.time_s < 60 + STILL_S + 1
+        assert told[-1].startswith(": ")
+
+    asking(tmp_path, play)
+
+
 def test_closing_ends_every_stream_and_there_is_room_for_so_many(tmp_path: Path) -> None:
     async def play(client: httpx.AsyncClient, node: Node) -> None:
         add_job(node)
         streams: Streams = client._transport.app.state.streams  # type: ignore[attr-defined]
-        following = [streams.follow("j-1", 0, 15) for _ in range(STREAMS_MAX)]
+        following = [streams.follow("j-1", 0, 15, lambda: True) for _ in range(STREAMS_MAX)]
         for stream in following:
             await anext(stream)
         refused = await client.get("/jobs/j-1/events", headers=STREAM)

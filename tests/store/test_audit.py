@@ -36,7 +36,7 @@ def chain(lines: int = LINES, first_object: str = "j-0", key: PartyKey = KEY) ->
     made: list[AuditLine] = []
     for at in range(lines):
         name = first_object if at == 0 else f"j-{at}"
-        note = Note("bank", key, NOW, "bank/token", AuditKind.JOB_DONE, name, "ab" * 32)
+        note = Note("bank", key, NOW, "bank/local", AuditKind.JOB_DONE, name, "ab" * 32)
         made.append(note.after(made[-1] if made else None))
     return made
 

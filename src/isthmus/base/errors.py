@@ -155,6 +155,24 @@ CONFIG: dict[str, Entry] = {
         "Give one of the two an address: isthmus init --listen HOST:PORT --address https://NAME:PORT.",
         "请为其中一方设置地址：isthmus init --listen 主机:端口 --address https://名称:端口。",
     ),
+    "weak_password": Entry(
+        "The password cannot be used: {why}.",
+        "该密码不可用：{why}。",
+        "Take at least 12 characters; a few unrelated words make a good one.",
+        "请至少使用 12 个字符；几个互不相关的词即可组成好密码。",
+    ),
+    "body_late": Entry(
+        "The body of the request was not there within {limit} s.",
+        "请求正文未在 {limit} 秒内到齐。",
+        "Send it again on a faster line, or raise limits.body_s in config.yaml.",
+        "请换用更快的线路重新发送，或在 config.yaml 中提高 limits.body_s。",
+    ),
+    "no_profile": Entry(
+        "There is no profile {name}.",
+        "找不到登录配置 {name}。",
+        "Sign in first: isthmus sign-in --profile {name} --user NAME.",
+        "请先登录：isthmus sign-in --profile {name} --user 用户名。",
+    ),
 }
 
 DATA: dict[str, Entry] = {
@@ -326,8 +344,38 @@ POLICY: dict[str, Entry] = {
     "sign_in": Entry(
         "This request carries no valid token.",
         "请求未携带有效令牌。",
-        "Use the token file in the folder of the node, as the same user.",
-        "请以同一用户身份使用节点目录中的令牌文件。",
+        "Sign in: isthmus sign-in. On the node's own machine its owner uses the token file in the folder of the node.",
+        "请登录：isthmus sign-in。在节点所在机器上，其所有者可使用节点目录中的令牌文件。",
+    ),
+    "wrong_sign_in": Entry(
+        "Name, password or code is wrong.",
+        "用户名、密码或验证码错误。",
+        "Check all three; a code of the app opens once, and a one-time code ends after 24 hours. After five failures one must wait.",
+        "请逐项核对；应用验证码只能使用一次，一次性登录码 24 小时后失效。连续失败五次后需要等待。",
+    ),
+    "locked_out": Entry(
+        "Too many sign-ins under this name have failed.",
+        "该用户名登录失败次数过多。",
+        "Wait {wait_s} s; an admin ends the wait with: isthmus user reset NAME.",
+        "请等待 {wait_s} 秒；管理员也可执行 isthmus user reset 用户名 解除。",
+    ),
+    "role": Entry(
+        "This needs the role {needed}.",
+        "此操作需要角色：{needed}。",
+        "Who can give it: {admins}.",
+        "可授予该角色的人：{admins}。",
+    ),
+    "second_factor": Entry(
+        "This needs a person who signed in with a second factor.",
+        "此操作需要由使用双因素登录的本人执行。",
+        "Set up the authenticator app: isthmus sign-in does so. A token of the interface is not enough.",
+        "请设置验证器应用：执行 isthmus sign-in 即可。仅凭接口令牌不能执行。",
+    ),
+    "last_admin": Entry(
+        "{name} is the last admin.",
+        "{name} 是最后一位管理员。",
+        "Give the role to somebody else first: isthmus user roles NAME --add admin.",
+        "请先将该角色授予他人：isthmus user roles 用户名 --add admin。",
     ),
 }
 

@@ -20,8 +20,9 @@ BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 COMMANDS = (
     *("init", "serve", "doctor", "version", "partner", "dataset", "job", "audit", "backup", "restore"),
-    *("try", "demo"),
+    *("user", "token", "sign-in", "sign-out", "try", "demo"),
 )
+SIGN_IN = frozenset({"sign_in", "wrong_sign_in", "second_factor", "locked_out", "role"})
 
 
 class _Commands(click.Group):
@@ -72,6 +73,22 @@ class _Commands(click.Group):
                 from isthmus.cli.backup import restore
 
                 return restore
+            case "user":
+                from isthmus.cli.user import user
+
+                return user
+            case "token":
+                from isthmus.cli.token import token
+
+                return token
+            case "sign-in":
+                from isthmus.cli.sign_in import sign_in
+
+                return sign_in
+            case "sign-out":
+                from isthmus.cli.sign_in import sign_out
+
+                return sign_out
             case "try":
                 from isthmus.cli.try_ import try_
 
@@ -109,7 +126,7 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except IsthmusError as error:
         _tell(settings, error)
-        return NOT_ALLOWED if error.code == "sign_in" else BUG if error.code == "bug" else error.exit_code
+        return NOT_ALLOWED if error.code in SIGN_IN else BUG if error.code == "bug" else error.exit_code
     except Exception as error:  # noqa: BLE001 - a top loop
         trace_id = secrets.token_hex(6)
         log = Path(tempfile.gettempdir()) / f"isthmus-{trace_id}.log"

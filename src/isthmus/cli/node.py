@@ -13,6 +13,7 @@ import isthmus
 from isthmus.base.errors import ConfigError, IsthmusError
 from isthmus.cli.output import Settings, common, pass_settings, table
 from isthmus.service.doctor import examine_node
+from isthmus.service.users import check_name, first_admin
 from isthmus.store.folder import NodeFolder, make_config
 from isthmus.wire.link import make_certificate
 
@@ -25,6 +26,9 @@ from isthmus.wire.link import make_certificate
               help="Folder whose files may be registered; may be repeated. The current folder if none is named.")  # fmt: skip
 @click.option("--control-port", type=click.IntRange(0, 65535), default=0, show_default=True,
               help="Loopback port of the commands; 0 is any free one.")  # fmt: skip
+@click.option(
+    "--admin", default="admin", show_default=True, help="Name of the first user, who adds the others."
+)
 @common
 @pass_settings
 def init(
@@ -34,6 +38,7 @@ def init(
     address: str | None,
     data: tuple[Path, ...],
     control_port: int,
+    admin: str,
 ) -> None:
     """Make the folder of a new node: key, token, certificate, config."""
     if address and not listen:
@@ -50,12 +55,19 @@ def init(
         "data": folders,
     }
     config = make_config(fields, "init")
+    check_name(admin)
     folder = NodeFolder.create(settings.home.absolute(), config, make_certificate)
     key = folder.party_key()
+    once = first_admin(folder, admin)
     shown = {"party": party, "home": str(folder.home), "mode": config.mode, "address": address,
-             "key": key.public.hex(), "data": folders}  # fmt: skip
+             "key": key.public.hex(), "data": folders, "admin": admin, "once": once}  # fmt: skip
     settings.show(shown, lambda: table(("field", "value"), list(shown.items())))
-    settings.say("Next: isthmus serve", "下一步：isthmus serve")
+    settings.say(
+        f"{admin} signs in within 24 hours, while the node runs, with the code above, which is shown this once: "
+        f"isthmus sign-in --user {admin} --once CODE\nNext: isthmus serve",
+        f"{admin} 须在 24 小时内、节点运行时以上方登录码登录（仅显示这一次）："
+        f"isthmus sign-in --user {admin} --once 登录码\n下一步：isthmus serve",
+    )
 
 
 @click.command()

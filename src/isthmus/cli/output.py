@@ -15,6 +15,7 @@ import click
 
 from isthmus.base.errors import IsthmusError, rebuild
 from isthmus.client import Client
+from isthmus.client.profiles import Profiles
 from isthmus.store.folder import NodeFolder
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,13 +37,18 @@ class Settings:
     home: Path = field(default_factory=_default_home)
     language: str = field(default_factory=_default_language)
     output: str | None = None
+    profile: str | None = None
 
     @property
     def folder(self) -> NodeFolder:
         return NodeFolder(self.home.absolute())
 
     def client(self) -> Client:
-        return Client(self.folder, self.language)
+        """The node of the profile that was named, else that of the folder."""
+        if self.profile is None:
+            return Client(self.folder, self.language)
+        profile = Profiles().read(self.profile)
+        return Client.at(profile.url, profile.token, self.language)
 
     def words(self, en: str, zh: str) -> str:
         """The text in the language of this run."""
@@ -77,6 +83,8 @@ def common(command: F) -> F:
     for option in (
         click.option("--home", type=click.Path(path_type=Path, file_okay=False), callback=keep("home"),
                      expose_value=False, help="Folder of the node (ISTHMUS_HOME, ~/.isthmus)."),
+        click.option("--profile", callback=keep("profile"), expose_value=False,
+                     help="Act as who signed in under this name, instead of with the folder."),
         click.option("--lang", type=click.Choice(["en", "zh"]), callback=keep("language"),
                      expose_value=False, is_eager=True, help="Language of words and errors."),
         click.option("-o", "--output", type=click.Choice(["table", "json"]), callback=keep("output"),

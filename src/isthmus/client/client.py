@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from isthmus.base.errors import IsthmusError, LocalError, rebuild
+from isthmus.client.users import UserCalls
 from isthmus.store.audit import AuditCheck, AuditLine, Head, KeptHead, line_of
 from isthmus.store.folder import NodeFolder
 from isthmus.store.records import ENDED
@@ -117,15 +118,25 @@ class AuditHeads(TypedDict):
     heads: list[dict[str, Any]]
 
 
-class Client:
+class Client(UserCalls):
     """One node, found through its folder. Close it, or use it in a `with`."""
 
     def __init__(self, folder: NodeFolder, language: str = "en") -> None:
         control = folder.control()
-        self._home = str(folder.home)
+        self._connect(f"http://127.0.0.1:{control.port}", str(folder.home), control.token, language)
+
+    @classmethod
+    def at(cls, url: str, token: str = "", language: str = "en") -> Self:
+        """The node whose interface is at `url`, for the holder of a session or a token; without one, to sign in."""
+        client = cls.__new__(cls)
+        client._connect(url.rstrip("/"), url, token, language)
+        return client
+
+    def _connect(self, url: str, home: str, token: str, language: str) -> None:
+        self._home = home
         self._http = httpx.Client(
-            base_url=f"http://127.0.0.1:{control.port}/api/v1",
-            headers={"Authorization": f"Bearer {control.token}", "Accept-Language": language},
+            base_url=f"{url}/api/v1",
+            headers={"Accept-Language": language} | ({"Authorization": f"Bearer {token}"} if token else {}),
             timeout=httpx.Timeout(600, connect=5),
             trust_env=False,
         )

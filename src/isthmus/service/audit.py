@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import IsthmusError, PeerError, PolicyError
@@ -19,20 +23,47 @@ HEAD_EVERY = 100
 HEADS_TOLD = 16
 """How many heads a partner is shown again when a line to it begins."""
 
+LOCAL = "local"
+"""Who acts with the token of the folder, and within the node where no request has come in."""
+
+REFUSALS_OF_ONE = 20
+REFUSALS = 200
+"""Lines an hour that tell of refusals: of one person, and of all."""
+
 _DECIDED = frozenset({"refused", "partner_failed"})
 
 
 class Audit:
-    """The audit log of one node. `person` is the actor behind whatever came with the token of the node."""
+    """The audit log of one node."""
 
     def __init__(self, own: str, key: PartyKey, store: Store, clock: Clock) -> None:
-        self.person = f"{own}/token"
+        self._name: ContextVar[str] = ContextVar("name", default=LOCAL)
         self._own = own
         self._key = key
         self._store = store
         self._clock = clock
         self._told: dict[str, int] = {}
         self._noted: set[tuple[str, ...]] = set()
+        self._hour = 0
+        self._refused: set[tuple[str, ...]] = set()
+        self._refusals: Counter[str] = Counter()
+
+    @property
+    def person(self) -> str:
+        """The actor behind the request that is being answered."""
+        return self.actor(self._name.get())
+
+    def actor(self, name: str) -> str:
+        return f"{self._own}/{name}"
+
+    @contextmanager
+    def acting(self, name: str) -> Iterator[None]:
+        """Whatever is written inside was done by this person."""
+        before = self._name.set(name)
+        try:
+            yield
+        finally:
+            self._name.reset(before)
 
     def note(
         self, kind: AuditKind, subject: str = "", *, by: str = "", digest: str = "", code: str = ""
@@ -51,6 +82,21 @@ class Audit:
         if (kind, subject, by, code) not in self._noted:
             self._noted.add((kind, subject, by, code))
             self.write(kind, subject, by=by, code=code)
+
+    def write_refusal(self, kind: AuditKind, subject: str, by: str, code: str) -> bool:
+        """As `write`, but the same once an hour, and no more than so many an hour: a flood cannot fill the disk. Says whether
+        it was written."""
+        hour = int(self._clock.monotonic_s() // 3600)
+        if hour != self._hour:
+            self._hour, self._refused, self._refusals = hour, set(), Counter()
+        told = (kind, subject, by, code)
+        full = self._refusals[by] >= REFUSALS_OF_ONE or self._refusals.total() >= REFUSALS
+        if told in self._refused or full:
+            return False
+        self._refused.add(told)
+        self._refusals[by] += 1
+        self.write(kind, subject, by=by, code=code)
+        return True
 
     # --- heads ---
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import LocalError
+from isthmus.crypto.password import Passwords
 from isthmus.service.audit import Audit
 from isthmus.service.backup import settle
 from isthmus.service.datasets import Datasets
@@ -16,6 +17,8 @@ from isthmus.service.joining import Side
 from isthmus.service.measured import Measurements
 from isthmus.service.partners import Partners
 from isthmus.service.retention import Retention
+from isthmus.service.users import Users
+from isthmus.service.vault import Vault
 from isthmus.store.audit import AuditKind
 from isthmus.store.folder import NodeFolder
 from isthmus.store.sql import SqlStore
@@ -28,7 +31,11 @@ class Node:
     """Reads the folder; `start` listens and dials, `close` ends everything. One event loop owns it."""
 
     def __init__(
-        self, folder: NodeFolder, clock: Clock | None = None, worker: Sequence[str] = WORKER
+        self,
+        folder: NodeFolder,
+        clock: Clock | None = None,
+        worker: Sequence[str] = WORKER,
+        passwords: Passwords | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.clock = clock
@@ -42,6 +49,10 @@ class Node:
         self.store = SqlStore(folder.place())
         self.link = Link(key, self.config.party, clock, join=self._join)
         self.audit = Audit(self.config.party, key, self.store, clock)
+        self.vault = Vault(folder.users_key(make=not self.store.users(limit=1)))
+        self.users = Users(
+            self.config.party, self.store, self.vault, self.audit, clock, self.config.sign_in, passwords
+        )
         self.datasets = Datasets(self.store, [Path(data) for data in self.config.data], self.audit, clock)
         self.measured = Measurements(folder.home / "lines.json", clock)
         self.jobs = Jobs(

@@ -17,11 +17,14 @@ from isthmus.service.views import problem
 PROBLEM = "application/problem+json"
 _STATUS = {
     "sign_in": 401,
+    "wrong_sign_in": 401,
     "not_found": 404,
     "conflict": 409,
     "already_there": 409,
     "key_unfinished": 409,
+    "last_admin": 409,
     "rate": 429,
+    "locked_out": 429,
     "database_down": 503,
     "disk_full": 507,
 }
@@ -40,7 +43,7 @@ def answer(
 ) -> JSONResponse:
     status = status or _STATUS.get(error.code, error.status)
     body = problem(error, language, party) | {"status": status}
-    if error.code == "rate":
+    if error.code in ("rate", "locked_out"):
         headers = {"Retry-After": str(error.fields["wait_s"]), **(headers or {})}
     return JSONResponse(body, status, headers=headers, media_type=PROBLEM)
 

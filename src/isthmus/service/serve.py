@@ -45,7 +45,7 @@ async def _serve(folder: NodeFolder, ready: Callable[[Node, int], None], worker:
             why = error.strerror or "it cannot be opened"
             raise LocalError("port_taken", port=node.config.control_port, why=why) from None
         port = listener.getsockname()[1]
-        app = make_app(node, folder.token())
+        app = make_app(node, folder.token() if node.config.local_token else None)
         config = uvicorn.Config(app, access_log=False, log_config=None, lifespan="off", server_header=False)
         server = _Server(config)
 

@@ -299,7 +299,7 @@ _AUDIT_LINE: dict[str, Any] = {
     "party": "bank",
     "number": 7,
     "at": _AT,
-    "actor": "bank/token",
+    "actor": "bank/local",
     "kind": "job.accepted",
     "object": "j-h5vgk3ta",
     "digest": "3f" * 32,

@@ -8,7 +8,7 @@ line can be told from a dead one.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from isthmus.base.clock import Clock
@@ -18,6 +18,7 @@ from isthmus.service.views import event_view, progress_view
 from isthmus.store.records import ENDED, Store
 
 LOOK_S = 0.5
+STILL_S = 5.0
 STREAMS_MAX = 32
 _BATCH = 200
 
@@ -41,18 +42,28 @@ class Streams:
         if self._open >= STREAMS_MAX:
             raise PolicyError("rate", what=f"{STREAMS_MAX} event streams", wait_s=1)
 
-    async def follow(self, job_id: str, after: int, heartbeat_s: float) -> AsyncIterator[str]:
+    async def follow(
+        self, job_id: str, after: int, heartbeat_s: float, still: Callable[[], bool]
+    ) -> AsyncIterator[str]:
+        """`still`: whether whoever reads may go on; asked every few seconds."""
         self._open += 1
         try:
-            async for text in self._follow(job_id, after, heartbeat_s):
+            async for text in self._follow(job_id, after, heartbeat_s, still):
                 yield text
         finally:
             self._open -= 1
 
-    async def _follow(self, job_id: str, after: int, heartbeat_s: float) -> AsyncIterator[str]:
+    async def _follow(
+        self, job_id: str, after: int, heartbeat_s: float, still: Callable[[], bool]
+    ) -> AsyncIterator[str]:
         told_s, progress = self._clock.monotonic_s(), None
+        asked_s = told_s
         yield "retry: 1000\n\n"
         while not self._closing:
+            if self._clock.monotonic_s() - asked_s >= STILL_S:
+                asked_s = self._clock.monotonic_s()
+                if not still():
+                    return
             # The state is read before the events: what an ended job has told is then all there.
             job = self._jobs.find(job_id)
             found = self._store.events(job_id, after, _BATCH)

@@ -61,6 +61,18 @@ class AuditKind(StrEnum):
     CONSENT_SIGNED = "consent.signed"
     RULE_BROKEN = "rule.broken"
     HEAD_DIFFERS = "head.differs"
+    USER_ADDED = "user.added"
+    USER_REMOVED = "user.removed"
+    USER_RESET = "user.reset"
+    USER_ROLES = "user.roles"
+    USER_PASSWORD = "user.password"
+    USER_SECOND_FACTOR = "user.second_factor"
+    SIGNED_IN = "user.signed_in"
+    SIGN_IN_FAILED = "user.sign_in_failed"
+    SIGNED_OUT = "user.signed_out"
+    TOKEN_MADE = "token.made"
+    TOKEN_REVOKED = "token.revoked"
+    ACCESS_REFUSED = "access.refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +131,8 @@ class KeptHead:
 class Note:
     """What is to be written; the store puts it at the end of the log, together with the change it tells of.
 
-    `actor` is a party, or `party/token` for a person who used the token of the node. Raises ValueError for text of any other
-    form than a name.
+    `actor` is a party, `party/name` for a person, `party/local` for whoever owns the folder of the node. Raises ValueError for
+    text of any other form than a name.
     """
 
     party: str

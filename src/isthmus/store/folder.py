@@ -1,4 +1,4 @@
-"""The folder of a node: config.yaml, keys/, tls/, node.db, lines.json, token, control.json, lock, jobs/.
+"""The folder of a node: config.yaml, keys/ (party.key, users.key), tls/, node.db, lines.json, token, control.json, lock, jobs/.
 
 Files with secrets have mode 0600, and that is checked at every start. A missing key is an error and never a new key.
 """
@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from isthmus.base.errors import ConfigError, LocalError
 from isthmus.crypto.seal import PartyKey
 from isthmus.store.server import SERVER_PATTERN, Server
+from isthmus.store.settings import Limits, SignIn
 
 PARTY_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 
@@ -40,7 +41,8 @@ class RetentionConfig(BaseModel):
 
 
 class NodeConfig(BaseModel):
-    """config.yaml. `direct` listens for partners, `dial-out` only calls them. Port 0: any free one."""
+    """config.yaml. `direct` listens for partners, `dial-out` only calls them. Port 0: any free one. `local_token`: whether
+    the token file of the folder opens the HTTP interface."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -52,6 +54,9 @@ class NodeConfig(BaseModel):
     data: list[str] = Field(default_factory=list)
     retention: RetentionConfig = Field(default_factory=RetentionConfig)
     database: Annotated[str, StringConstraints(pattern=SERVER_PATTERN)] = "sqlite"
+    local_token: bool = True
+    limits: Limits = Limits()
+    sign_in: SignIn = SignIn()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class NodeFolder:
         self._config = home / "config.yaml"
         self._key = home / "keys" / "party.key"
         self._record_key = home / "keys" / "record.key"
+        self._users_key = home / "keys" / "users.key"
         self._token = home / "token"
         self._database_password = home / "keys" / "database.password"
         self._database_ca = home / "tls" / "database-ca.pem"
@@ -93,6 +99,7 @@ class NodeFolder:
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_secret(folder._key, PartyKey.generate().to_bytes().hex().encode())
         folder.make_token()
+        _write_secret(folder._users_key, secrets.token_hex(32).encode())
         if config.address and config.listen:
             hosts = sorted({_host(config.address.removeprefix("https://")), _host(config.listen)})
             certificate, tls_key = make_certificate(config.party, hosts)
@@ -123,6 +130,13 @@ class NodeFolder:
             _write_secret(self._record_key, secrets.token_bytes(32).hex().encode())
         return bytes.fromhex(self._secret(self._record_key).decode())
 
+    def users_key(self, *, make: bool = False) -> bytes:
+        """32 bytes that seal what the store keeps of people and must be read again. `make`: it may be made if it is missing,
+        because nothing is sealed yet, as in the folder of an earlier version."""
+        if make and not self._users_key.exists():
+            _write_secret(self._users_key, secrets.token_hex(32).encode())
+        return bytes.fromhex(self._secret(self._users_key).decode())
+
     def token(self) -> str:
         return self._secret(self._token).decode()
 
@@ -143,7 +157,9 @@ class NodeFolder:
 
     def check_modes(self) -> None:
         """Raises ConfigError `file_mode` or `key_missing` for the first secret that is not as it must be."""
-        for path in (self._key, self._token, *((self.tls_key,) if self.certificate.exists() else ())):
+        # The folder of an earlier version has no key of users yet; one that was put back had one.
+        users = (self._users_key,) if self._users_key.exists() or self.restored.exists() else ()
+        for path in (self._key, *users, self._token, *((self.tls_key,) if self.certificate.exists() else ())):
             self._secret(path)
 
     def make_token(self) -> None:
@@ -152,7 +168,7 @@ class NodeFolder:
 
     def missing_secrets(self) -> list[Path]:
         """What must be put back by hand before the node can start."""
-        needed = (self._key, *((self.tls_key,) if self.certificate.exists() else ()))
+        needed = (self._key, self._users_key, *((self.tls_key,) if self.certificate.exists() else ()))
         return [path for path in needed if not path.exists()]
 
     def _secret(self, path: Path) -> bytes:
@@ -212,7 +228,7 @@ def make_config(document: Any, where: str) -> NodeConfig:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the document"
         if first["type"] == "extra_forbidden":
-            known = ", ".join(NodeConfig.model_fields)
+            known = _known_at(first["loc"][:-1])
             raise ConfigError("unknown_field", where=where, field=field, known=known) from None
         if first["type"] == "missing":
             raise ConfigError("missing_field", where=where, field=field) from None
@@ -224,6 +240,12 @@ def make_config(document: Any, where: str) -> NodeConfig:
         allowed = "nothing, where mode is dial-out"
         raise ConfigError("out_of_bounds", field="listen", value=str(config.listen), allowed=allowed)
     return config
+
+
+def _known_at(place: Sequence[int | str]) -> str:
+    """The fields of the config, or of a section of it."""
+    sections: dict[str, type[BaseModel]] = {"limits": Limits, "sign_in": SignIn}
+    return ", ".join((sections[str(place[0])] if place else NodeConfig).model_fields)
 
 
 def _host(address: str) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from isthmus.store.audit import AuditLine, KeptHead, Note
+from isthmus.store.memory_users import MemoryUsers
 from isthmus.store.records import (
     ANY_RUN,
     ENDED,
@@ -24,10 +25,11 @@ from isthmus.store.records import (
 )
 
 
-class MemoryStore:
+class MemoryStore(MemoryUsers):
     """The store in plain maps."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._partners: dict[str, StoredPartner] = {}
         self._invitations: dict[str, Invitation] = {}
         self._datasets: dict[tuple[str, int], StoredDataset] = {}

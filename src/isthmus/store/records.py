@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
 
 from isthmus.store.audit import AuditLine, KeptHead, Note
+from isthmus.store.users import UserStore
 
 JobState = Literal[
     "draft",
@@ -123,7 +124,7 @@ class KeptReply:
     body: bytes = field(default=b"", repr=False)
 
 
-class Store(Protocol):
+class Store(UserStore, Protocol):
     """Every write is durable when the call returns; a call that fails leaves everything as it was.
 
     `notes` become lines of the audit log in the same transaction, in their order; a call that does nothing writes none.

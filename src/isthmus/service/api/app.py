@@ -13,17 +13,19 @@ from isthmus.service.api.datasets import dataset_routes
 from isthmus.service.api.jobs import job_routes
 from isthmus.service.api.node import node_routes, probe_routes
 from isthmus.service.api.partners import partner_routes
-from isthmus.service.gate import Gate, Limits
+from isthmus.service.api.users import user_routes
+from isthmus.service.gate import Gate
 from isthmus.service.metrics import Counted, Metrics
 from isthmus.service.node import Node
 from isthmus.service.once import Once
 from isthmus.service.problems import Told, add_handlers
 from isthmus.service.shapes import PROBLEM_REPLIES, ProblemShape
 from isthmus.service.stream import Streams
+from isthmus.store.settings import Limits
 
 
-def make_app(node: Node, token: str, limits: Limits | None = None) -> FastAPI:
-    """The application of one node."""
+def make_app(node: Node, token: str | None, limits: Limits | None = None) -> FastAPI:
+    """The application of one node. `token` is that of the folder, None where it opens nothing."""
     app = FastAPI(title="Isthmus", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.node = node
     api = APIRouter(prefix="/api/v1", dependencies=BEARER, responses=PROBLEM_REPLIES)
@@ -43,14 +45,22 @@ def make_app(node: Node, token: str, limits: Limits | None = None) -> FastAPI:
     job_routes(api, node, streams)
     audit_routes(api, node)
     backup_routes(api, node)
+    user_routes(api, node)
     app.include_router(api)
     metrics = Metrics(node)
     probe_routes(app, node, metrics)
     add_handlers(app, node.config.party)
     # The last one added is the first to see a request.
-    app.add_middleware(Once, store=node.store, clock=node.clock, party=node.config.party)
-    limits = limits or Limits()
-    app.add_middleware(Gate, token=token, party=node.config.party, clock=node.clock, limits=limits)
+    app.add_middleware(Once, store=node.store, vault=node.vault, clock=node.clock, party=node.config.party)
+    app.add_middleware(
+        Gate,
+        token=token,
+        users=node.users,
+        audit=node.audit,
+        party=node.config.party,
+        clock=node.clock,
+        limits=limits or node.config.limits,
+    )
     app.add_middleware(Told, party=node.config.party)
     app.add_middleware(Counted, metrics=metrics, clock=node.clock)
     return app

@@ -9,6 +9,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
 from isthmus.service.problems import language_of
+from isthmus.service.users import Person
 
 
 class Body(BaseModel):
@@ -32,6 +33,12 @@ ONCE = [Depends(_key)]
 
 # For the OpenAPI document; it is the gate that asks.
 BEARER = [Security(HTTPBearer(auto_error=False))]
+
+
+def person_of(request: Request) -> Person:
+    """Who sends it: the gate lets nobody else through."""
+    person: Person = request.scope["person"]
+    return person
 
 
 def language(request: Request) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 from isthmus.base.errors import ConfigError
 from isthmus.jobs.document import MAX_BYTES
 from isthmus.jobs.spec import JobFile, parse_job
-from isthmus.service.api.common import ONCE, Body, example, language
+from isthmus.service.api.common import ONCE, Body, example, language, person_of
 from isthmus.service.datasets import columns_in
 from isthmus.service.node import Node
 from isthmus.service.paging import LIMIT_MAX, Cursor, Limit, bad_cursor, page, read_cursor
@@ -104,7 +104,8 @@ def job_routes(api: APIRouter, node: Node, streams: Streams) -> None:
         if "text/event-stream" in request.headers.get("accept", ""):
             streams.check_room()
             since = after if last_event_id is None else last_event_id
-            told = streams.follow(job.id, since, heartbeat_s)
+            person = person_of(request)
+            told = streams.follow(job.id, since, heartbeat_s, lambda: node.users.still(person))
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             return StreamingResponse(told, media_type="text/event-stream", headers=headers)
         (last,) = read_cursor("events", cursor, int) or [after]

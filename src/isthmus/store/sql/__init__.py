@@ -23,6 +23,7 @@ from isthmus.store.sql.heads import Heads
 from isthmus.store.sql.jobs import Jobs
 from isthmus.store.sql.partners import Partners
 from isthmus.store.sql.replies import Replies
+from isthmus.store.sql.users import Users
 
 __all__ = ["Server", "SqlStore"]
 
@@ -33,5 +34,6 @@ class SqlStore(
     Jobs,
     Heads,
     Replies,
+    Users,
 ):
     """The store of a node at a path, or in the database of a server."""
