@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,13 +37,15 @@ PROCESS = str(Path(__file__).with_name("process.py"))
 
 @dataclass(frozen=True)
 class Blow:
-    """What befalls one party: at a boundary of one of its processes, or so many seconds after the job was accepted."""
+    """What befalls one party: at a boundary of one of its processes, or so many seconds after the job began to run. The role
+    `line` is that of both parties: requests are lost before and after they arrive, doubled and late, by the seed."""
 
     party: str
     role: str
     point: int = 0
     after_s: float = 0.0
     how: str = "kill"
+    seed: int = 0
 
 
 @dataclass
@@ -127,13 +128,16 @@ class Lab:
                 lines.append(",".join([*cells, *([str(bad[person])] if party == BANK else [])]))
             (self._root / f"{party}.csv").write_text("\n".join(lines) + "\n")
 
-    def run(self, blows: list[Blow], proxy: Callable[[], Any] | None = None) -> Outcome:
+    def run(self, blows: list[Blow]) -> Outcome:
         """One job under these blows, from its proposal to its end at both sides."""
         self._turn += 1
         place = self._root / f"run-{self._turn}"
         shutil.copytree(self._origin, place)
         for blow in blows:
-            if blow.point:
+            if blow.role == "line":
+                for party in PARTIES:
+                    (place / party / "fate-line").write_text(str(blow.seed))
+            elif blow.point:
                 (place / blow.party / f"fate-{blow.role}").write_text(f"{blow.how} {blow.point}")
         began_s = time.monotonic()
         with ExitStack() as stack:
@@ -147,7 +151,7 @@ class Lab:
         return outcome
 
     def _play(self, nodes: dict[str, Node], blows: list[Blow], limit_s: float) -> Outcome:
-        timed = sorted((b for b in blows if not b.point), key=lambda b: b.after_s)
+        timed = sorted((b for b in blows if not b.point and b.role != "line"), key=lambda b: b.after_s)
         job_id, accepted_s, struck = "", 0.0, 0
         proposed = json.dumps(self._document)
         done: set[str] = set()
@@ -176,7 +180,9 @@ class Lab:
                 blow = timed.pop(0)
                 struck += nodes[blow.party].strike(blow.role)
         for blow in blows:
-            if blow.point and not (nodes[blow.party].home / f"fate-{blow.role}").exists():
+            if blow.role == "line" or (
+                blow.point and not (nodes[blow.party].home / f"fate-{blow.role}").exists()
+            ):
                 struck += 1
         digests, redone, attempts = {}, 0, 0
         for party, node in nodes.items():

@@ -10,13 +10,17 @@ from __future__ import annotations
 import errno
 import faulthandler
 import os
+import random
 import signal
 import sqlite3
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from isthmus.base import files
+from isthmus.wire import link
+from isthmus.wire.faults import Fault, FaultyTransport
 
 FULL_S = 1.0
 
@@ -52,6 +56,22 @@ class Fate:
             raise sqlite3.OperationalError("database or disk is full")
 
 
+def spoil_line(seed: int) -> None:
+    """From now on requests of this node are lost before or after they arrive, doubled, or late, some of each."""
+    draw, init = random.Random(seed), link.Link.__init__
+
+    def choose(number: int, path: str, body: bytes) -> Fault:
+        kinds = [Fault.NONE, Fault.BEFORE, Fault.AFTER, Fault.TWICE, Fault.LATE]
+        return draw.choices(kinds, [14, 2, 2, 1, 1])[0]
+
+    def spoilt(self: link.Link, *arguments: Any, **named: Any) -> None:
+        init(self, *arguments, **named)
+        self._transport = FaultyTransport(self._transport, choose, late_s=0.05)
+
+    vars_of_link: Any = link.Link
+    vars_of_link.__init__ = spoilt
+
+
 def main() -> int:
     faulthandler.enable()
     role, home = sys.argv[1], Path(sys.argv[2])
@@ -65,6 +85,8 @@ def main() -> int:
     from isthmus.service.serve import serve
     from isthmus.store.folder import NodeFolder
 
+    if (home / "fate-line").exists():
+        spoil_line(int((home / "fate-line").read_text()))
     end_with_input()
     serve(NodeFolder(home), lambda node, port: None, (sys.executable, __file__, "worker", str(home)))
     return 0

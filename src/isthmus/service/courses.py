@@ -327,7 +327,7 @@ class Course:
                     await self.here.clock.sleep(PAUSE_S)
         if tell:
             for name in self.partners:
-                self.here.send(name, Halted(self.run, self._attempt, error.code, 0, 0))
+                self.here.send(name, Halted(self.run, self._attempt, cause_of(error), 0, 0))
         return self._wait(error)
 
 
