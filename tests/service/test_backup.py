@@ -180,8 +180,9 @@ def test_a_node_is_made_from_a_backup_once_its_keys_are_put_back(bank: Bank, tmp
     file, home = made(bank, tmp_path / "bank.zip"), tmp_path / "new"
     manifest, missing = restore(file, home)
     folder = NodeFolder(home)
-    assert missing == [home / "keys" / "party.key", home / "keys" / "users.key", folder.tls_key]
-    for path in missing:
+    names = ("database.password", "party.key", "party.next", "proxy.password")
+    assert missing == [*(home / "keys" / name for name in names), folder.tls_key]
+    for path in (home / "keys" / "party.key", folder.tls_key):
         with pytest.raises(ConfigError) as caught:
             folder.check_modes()
         assert (caught.value.code, caught.value.fields["path"]) == ("key_missing", str(path))
@@ -411,7 +412,9 @@ def test_a_file_that_changes_while_it_is_packed_makes_no_backup_that_passes(tmp_
         path.write_text("before")
     told = [measured(name, path) for name, path in paths.items()]
     paths["node.db"].write_text("after!")
-    manifest = Manifest(version="1", party="bank", public_key="ab" * 32, made_at="now", files=told)
+    manifest = Manifest(
+        version="1", party="bank", public_key="ab" * 32, made_at="now", secrets=[], files=told
+    )
     pack(manifest, paths, tmp_path / "bad.zip")
     with pytest.raises(ConfigError) as caught:
         unpack(tmp_path / "bad.zip")
@@ -530,8 +533,9 @@ def test_the_command_makes_checks_and_restores_while_the_node_runs_or_not(
     assert actors == ["bank", "bank/local"]
     code, out, err = call("--lang", "zh", "--home", tmp_path / "new", "restore", file)
     assert (code, json.loads(out)["to_put_back"]) == (
-        0, [str(tmp_path / "new" / place) for place in ("keys/party.key", "keys/users.key", "tls/key.pem")]
+        0, [str(tmp_path / "new" / place) for place in unpack(file).secrets]
     )  # fmt: skip
+    assert {"keys/party.key", "tls/key.pem"} <= set(unpack(file).secrets)
     assert "请放回" in err
     file.write_bytes(file.read_bytes()[:-100])
     code, _, err = call("--lang", "en", "--home", tmp_path / "third", "restore", file)

@@ -35,6 +35,7 @@ _NAME = re.compile(
 )
 _PIECE_BYTES = 2**20
 _HEX = r"^[0-9a-f]{64}$"
+SECRET_PATTERN = r"^(keys/[a-z0-9][a-z0-9.-]{0,63}|tls/key\.pem)$"
 
 
 class PackedFile(BaseModel):
@@ -48,7 +49,7 @@ class PackedFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a backup holds, whose it is and when it was made."""
+    """What a backup holds, whose it is and when it was made. `secrets` are the names of what stayed behind, to be put back."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -57,6 +58,7 @@ class Manifest(BaseModel):
     party: Annotated[str, StringConstraints(pattern=PARTY_PATTERN)]
     public_key: Annotated[str, StringConstraints(pattern=_HEX)]
     made_at: str
+    secrets: list[Annotated[str, StringConstraints(pattern=SECRET_PATTERN)]]
     files: list[PackedFile]
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import ssl
 import tempfile
@@ -24,7 +25,7 @@ from isthmus.base import files
 from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigError, IsthmusError, LocalError
 from isthmus.base.workers import in_thread
-from isthmus.service.archive import RESULTS, Manifest, measured, pack, unpack
+from isthmus.service.archive import RESULTS, SECRET_PATTERN, Manifest, measured, pack, unpack
 from isthmus.service.audit import Audit
 from isthmus.store.audit import AuditKind
 from isthmus.store.folder import NodeConfig, NodeFolder
@@ -65,12 +66,20 @@ class Backups:
                     "party": config.party,
                     "public_key": self._folder.party_key().public.hex(),
                     "made_at": self._clock.now().isoformat(timespec="seconds"),
+                    "secrets": _secrets(home),
                 }
                 done = [job.id for job in self._store.jobs_in({"done"})]
                 tables = self._store.one_time_tables()
                 archive, digest = await in_thread(_make, self._folder, copy, tables, done, told, out)
             self._audit.write(AuditKind.BACKUP_MADE, by=by, digest=digest)
         return archive
+
+
+def _secrets(home: Path) -> list[str]:
+    """Names of what must be put back by hand; the key of the records of running jobs has nothing to open then."""
+    names = [f"keys/{path.name}" for path in (home / "keys").iterdir() if path.name != "record.key"]
+    names += ["tls/key.pem"] if (home / "tls" / "key.pem").exists() else []
+    return sorted(name for name in names if re.match(SECRET_PATTERN, name))
 
 
 def need_file(config: NodeConfig) -> None:
@@ -125,7 +134,7 @@ def restore(path: Path, home: Path, key: str | None = None) -> tuple[Manifest, l
             last = part / "config.yaml"
             for entry in [*(e for e in part.iterdir() if e != last), last]:
                 entry.rename(home / entry.name)
-    return manifest, NodeFolder(home).missing_secrets()
+    return manifest, [home / name for name in manifest.secrets]
 
 
 def _check(path: Path, part: Path, manifest: Manifest) -> None:

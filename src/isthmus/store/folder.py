@@ -166,11 +166,6 @@ class NodeFolder:
         """A new token, where there is none."""
         _write_secret(self._token, secrets.token_urlsafe(32).encode())
 
-    def missing_secrets(self) -> list[Path]:
-        """What must be put back by hand before the node can start."""
-        needed = (self._key, self._users_key, *((self.tls_key,) if self.certificate.exists() else ()))
-        return [path for path in needed if not path.exists()]
-
     def _secret(self, path: Path) -> bytes:
         try:
             mode = path.stat().st_mode
