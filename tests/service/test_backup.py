@@ -61,7 +61,9 @@ class Bank:
         for place in ("keys/party.key", "keys/users.key", "token", "tls/key.pem"):
             self.secrets[place] = (home / place).read_bytes()
         self.secrets["the key itself"] = self.folder.party_key().to_bytes()
-        for place in ("keys/record.key", "keys/database.password", "keys/proxy.password", "keys/party.next"):
+        self.secrets["keys/record.key"] = self.folder.record_key().hex().encode()
+        self.secrets["the key of records"] = self.folder.record_key()
+        for place in ("keys/database.password", "keys/proxy.password", "keys/party.next"):
             self.plant(place)
         for name in ("j-done", "j-running"):
             for file in (
