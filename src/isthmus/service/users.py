@@ -144,12 +144,14 @@ class Users:
         else:
             changed = await self._by_code(user, password, once)
         if changed is None:
-            self._refuse(name)
+            self._refuse(name, PolicyError("wrong_sign_in"))
         drop: tuple[PassKind, ...] = () if once is None else ("session", "once")
         opened = self._open("session", changed.name, None, timedelta(hours=self._rules.session_h))
         note = self._audit.note(AuditKind.SIGNED_IN, name, by=self._audit.actor(name))
         if not self._store.put_user(changed, drop=drop, passes=[opened.made], notes=[note]):
-            self._refuse(name)  # somebody used the same code, or changed the user, at the same time
+            self._refuse(
+                name, PolicyError("wrong_sign_in")
+            )  # somebody used the same code, or changed the user, at the same time
         self._store.clear_tries(name_digest(name))
         self._store.forget_passes(self._clock.now())
         self._bound_sessions(name)
@@ -180,15 +182,15 @@ class Users:
             return None
         return replace(user, password=hashed, version=user.version + 1)
 
-    def _refuse(self, name: str, code: str = "wrong_sign_in", **fields: int) -> NoReturn:
+    def _refuse(self, name: str, error: PolicyError) -> NoReturn:
         """Known names get a line in the log, but not each time; all others a write that takes as long."""
         by, known = self._audit.actor(name), self._store.user(name) is not None
-        if not known or not self._audit.write_refusal(AuditKind.SIGN_IN_FAILED, name, by, code):
+        if not known or not self._audit.write_refusal(AuditKind.SIGN_IN_FAILED, name, by, error.code):
             tries = self._store.tries(name_digest(name)) or StoredTries(
                 name_digest(name), 0, self._clock.now()
             )
             self._store.put_tries(tries, tries.at - TRIES_KEPT)
-        raise PolicyError(code, **fields)
+        raise error
 
     def _count_try(self, name: str) -> None:
         """Raises PolicyError `locked_out` while the name must wait; else counts a try. For names of nobody too: the answers
@@ -200,7 +202,7 @@ class Users:
             self._store.put_tries(kept, now - TRIES_KEPT)
         left_s = 0 if kept is None else math.ceil((kept.at - now).total_seconds() + pause_s(kept.count))
         if left_s > 0:
-            self._refuse(name, "locked_out", wait_s=min(left_s, PAUSE_MAX_S))
+            self._refuse(name, PolicyError("locked_out", wait_s=min(left_s, PAUSE_MAX_S)))
         self._store.put_tries(StoredTries(digest, kept.count + 1 if kept else 1, now), now - TRIES_KEPT)
 
     def sign_out(self, person: Person) -> None:
@@ -219,7 +221,7 @@ class Users:
         async with self._hashing:
             fits = await in_thread(self._passwords.verify, old, user.password)
         if not fits:
-            self._refuse(user.name)
+            self._refuse(user.name, PolicyError("wrong_sign_in"))
         async with self._hashing:
             hashed = await in_thread(self._passwords.hash, new)
         opened = self._reopen(replace(user, password=hashed), AuditKind.USER_PASSWORD)
@@ -245,7 +247,7 @@ class Users:
         self._count_try(user.name)
         step = None if user.second is None or user.second_on else self._step(user, code)
         if step is None:
-            self._refuse(user.name)
+            self._refuse(user.name, PolicyError("wrong_sign_in"))
         changed = replace(user, second_on=True, second_step=step)
         opened = self._reopen(changed, AuditKind.USER_SECOND_FACTOR)
         self._store.clear_tries(name_digest(user.name))

@@ -1,4 +1,4 @@
-"""The folder of a node: config.yaml, keys/ (party.key, users.key), tls/, node.db, lines.json, token, control.json, lock, jobs/.
+"""The folder of a node: config.yaml, keys/, tls/, node.db, lines.json, token, control.json, lock, jobs/.
 
 Files with secrets have mode 0600, and that is checked at every start. A missing key is an error and never a new key.
 """
@@ -239,7 +239,11 @@ def make_config(document: Any, where: str) -> NodeConfig:
 
 def _known_at(place: Sequence[int | str]) -> str:
     """The fields of the config, or of a section of it."""
-    sections: dict[str, type[BaseModel]] = {"limits": Limits, "sign_in": SignIn}
+    sections: dict[str, type[BaseModel]] = {
+        "limits": Limits,
+        "retention": RetentionConfig,
+        "sign_in": SignIn,
+    }
     return ", ".join((sections[str(place[0])] if place else NodeConfig).model_fields)
 
 
