@@ -64,5 +64,9 @@ class Container:
     def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
         with log.open("wb") as out:
             return subprocess.Popen(
-                self.command(*arguments), env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                self.command(*arguments),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
             )

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from tests.deploy.base import lay_out
 from tests.deploy.container import UID, Container
 
@@ -113,7 +112,9 @@ def test_the_image_names_its_user_its_check_and_no_shell(images: dict[str, Conta
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_it_runs_where_no_shell_is(images: dict[str, Container], target: str) -> None:
-    assert not any((images[target].root / folder / "sh").exists() for folder in ("bin", "usr/bin", "usr/local/bin"))
+    assert not any(
+        (images[target].root / folder / "sh").exists() for folder in ("bin", "usr/bin", "usr/local/bin")
+    )
     told = images[target].run("version", "-o", "json")
     assert told.returncode == 0, told.stderr
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
@@ -152,9 +153,7 @@ def test_nothing_but_its_own_folders_belongs_to_the_user(images: dict[str, Conta
     own = {f"/{path.relative_to(root)}" for path in root.rglob("*") if path.lstat().st_uid == UID}
     assert own == {"/data", "/var/lib/isthmus", "/var/lib/isthmus/keys"}
     loose = [
-        path
-        for path in (root / "opt").rglob("*")
-        if not path.is_symlink() and path.lstat().st_mode & 0o6022
+        path for path in (root / "opt").rglob("*") if not path.is_symlink() and path.lstat().st_mode & 0o6022
     ]
     assert loose == []
 

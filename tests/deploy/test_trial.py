@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 SERVICES = yaml.safe_load((ROOT / "deploy/compose.trial.yaml").read_text("utf-8"))["services"]
 PARTIES = ("river-bank", "data-co")
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 class Trial:
@@ -39,7 +39,9 @@ class Trial:
             if not source.startswith(".")
         }
         entry = described.get("entrypoint", ["isthmus"])
-        program = {"isthmus": ["-m", "isthmus.cli.main"], "python3": [str(ROOT / "deploy/trial.py")]}[entry[0]]
+        program = {"isthmus": ["-m", "isthmus.cli.main"], "python3": [str(ROOT / "deploy/trial.py")]}[
+            entry[0]
+        ]
         words = [places.get(word, word) for word in described["command"]]
         words = [
             word.replace("0.0.0.0:7443", self.link).replace("river-bank:7443", self.link) for word in words
@@ -89,8 +91,9 @@ def test_two_parties_join_by_themselves_and_train(trial: Trial) -> None:
     until("both nodes", lambda: all((trial.folder / f"{p}-home/control.json").exists() for p in PARTIES))
     partner = trial.start("data-co-desk")
     bank = trial.start("river-bank-desk", "model.trees=2", "features.binning.max_bins=8")
-    assert bank.wait(200) == 0, trial.log("river-bank-desk")
-    assert partner.wait(60) == 0, trial.log("data-co-desk")
+    until("both desks", lambda: partner.poll() not in (None, 0) or None not in (bank.poll(), partner.poll()))
+    assert partner.poll() == 0, trial.log("data-co-desk")
+    assert bank.poll() == 0, trial.log("river-bank-desk")
     ended = json.loads(trial.log("river-bank-desk").splitlines()[-1])
     assert ended["state"] == "done"
     assert ended["metrics"]["joint"]["auc"] > ended["metrics"]["alone"]["auc"]
