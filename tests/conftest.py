@@ -28,6 +28,7 @@ BUDGETS_S = {
     "scenarios": 30,
     "house": 120,
     "e2e": 240,
+    "deploy": 90,
 }
 SLOWEST = 10
 

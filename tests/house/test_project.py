@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-FOLDERS = ("src", "tests", "docs", "benchmarks", ".ci")
-TEXT = {".py", ".md", ".txt", ".toml", ".yaml", ".yml", ".json", ".html", ".css", ".csv", ".cfg", ""}
+FOLDERS = ("src", "tests", "docs", "benchmarks", "deploy", ".ci")
+TEXT = {".py", ".md", ".txt", ".toml", ".yaml", ".yml", ".json", ".html", ".css", ".csv", ".cfg", ".lock", ""}
 
 
 def closure(requirements: list[str]) -> set[str]:

@@ -19,8 +19,8 @@ BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 
 COMMANDS = (
-    *("init", "serve", "doctor", "version", "partner", "dataset", "job", "audit", "backup", "restore"),
-    *("user", "token", "sign-in", "sign-out", "try", "demo"),
+    *("init", "serve", "health", "doctor", "version", "partner", "dataset", "job", "audit"),
+    *("backup", "restore", "user", "token", "sign-in", "sign-out", "try", "demo"),
 )
 SIGN_IN = frozenset({"sign_in", "wrong_sign_in", "second_factor", "locked_out", "role"})
 
@@ -41,6 +41,10 @@ class _Commands(click.Group):
                 from isthmus.cli.serve import serve
 
                 return serve
+            case "health":
+                from isthmus.cli.health import health
+
+                return health
             case "doctor":
                 from isthmus.cli.node import doctor
 

@@ -10,6 +10,7 @@ import threading
 import click
 
 from isthmus.cli.output import Settings, common, pass_settings
+from isthmus.service import kernels
 from isthmus.service.node import Node
 from isthmus.service.serve import serve as run_node
 
@@ -38,6 +39,7 @@ def serve(settings: Settings, until_eof: bool) -> None:
 
     if until_eof:
         end_with_input()
+    kernels.bring(os.environ)
     run_node(settings.folder, ready)
 
 

@@ -21,6 +21,7 @@ from isthmus.store.records import ENDED
 
 _PAGE = 200
 _SILENCE_S = 10.0
+_PROBE_S = 5.0
 
 
 class PartnerView(TypedDict):
@@ -133,7 +134,7 @@ class Client(UserCalls):
         return client
 
     def _connect(self, url: str, home: str, token: str, language: str) -> None:
-        self._home = home
+        self._home, self._root = home, url
         self._http = httpx.Client(
             base_url=f"{url}/api/v1",
             headers={"Accept-Language": language} | ({"Authorization": f"Bearer {token}"} if token else {}),
@@ -151,6 +152,14 @@ class Client(UserCalls):
 
     def close(self) -> None:
         self._http.close()
+
+    def healthy(self, *, ready: bool = False) -> bool:
+        """Whether the node answers within five seconds; with `ready`, also whether it would take work."""
+        path = "/ready" if ready else "/health"
+        try:
+            return self._http.get(self._root + path, timeout=_PROBE_S).is_success
+        except httpx.TransportError:
+            raise LocalError("not_running", path=self._home) from None
 
     def node(self) -> dict[str, Any]:
         return dict(self._call("GET", "/node"))

@@ -27,7 +27,7 @@ LEASE_S = 120.0
 """A worker says every few seconds that it is alive (jobs/worker.py)."""
 _PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH"),
-    *("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "COVERAGE_PROCESS_START"),
+    *("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "COVERAGE_PROCESS_START"),
 )
 
 
