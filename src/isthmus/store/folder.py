@@ -115,9 +115,11 @@ class NodeFolder:
             raise ConfigError("not_a_node", path=str(self.home))
         where = str(self._config)
         try:
-            document = yaml.safe_load(self._config.read_text(encoding="utf-8"))
+            document = _Once(self._config.read_text(encoding="utf-8")).get_single_data()
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-            raise ConfigError("bad_document", where=where, why="it is not YAML") from None
+            raise ConfigError(
+                "bad_document", where=where, why="it is not YAML, or a name stands twice"
+            ) from None
         return make_config(document, where)
 
     def party_key(self) -> PartyKey:
@@ -218,6 +220,16 @@ class NodeFolder:
         if found is None:
             raise LocalError("not_running", path=str(self.home))
         return Control(int(found["port"]), self.token())
+
+
+class _Once(yaml.SafeLoader):
+    """The safe loader, for which no name stands twice in a map: of two the last would win unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(names)) != len(names):
+            raise yaml.YAMLError("a name stands twice")
+        return super().construct_mapping(node, deep)
 
 
 def make_config(document: Any, where: str) -> NodeConfig:
