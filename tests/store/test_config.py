@@ -107,7 +107,6 @@ def test_a_field_that_nobody_knows_is_named(folder: NodeFolder, name: str) -> No
     ids=[
         "twice",
         "a-list-twice",
-        "an-alias",
         "two-documents",
         "a-tag",
         "a-key-that-is-a-list",
