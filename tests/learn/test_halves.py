@@ -16,7 +16,10 @@ from isthmus.base.errors import DataError
 from isthmus.learn.bins import CategoryBins, ColumnBins, NumericBins
 from isthmus.learn.tree import FeatureHalf, Inner, LabelHalf, OwnSplit, Tree, half_from_json
 
-COLUMNS: list[ColumnBins] = [NumericBins("age", (1.5, 2.5), 0), CategoryBins("city", (("a",), ("b", "c")), 2, 0)]
+COLUMNS: list[ColumnBins] = [
+    NumericBins("age", (1.5, 2.5), 0),
+    CategoryBins("city", (("a",), ("b", "c")), 2, 0),
+]
 LABEL = LabelHalf(
     "binary", 0.25, list(COLUMNS), ["data-co"], [OwnSplit(0, 1, True)],
     [Tree({0: Inner(0, 0), 1: Inner(1, 3)}, {2: 0.5, 3: -0.5, 4: 0.1})],
