@@ -163,8 +163,10 @@ def test_a_million_repeats_of_a_large_cell_stay_small(tmp_path: Path) -> None:  
 
 
 def test_a_file_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path: Path) -> None:  # F7, M37
-    columns = {"id": np.arange(1_000_000) % 3, **{f"x{i}": np.zeros(1_000_000) for i in range(20)}}
-    path = write(tmp_path / "a.parquet", columns, use_dictionary=False, compression="zstd")
+    columns = {name: np.zeros(1_000_000) for name in ("id", *(f"x{i}" for i in range(20)))}
+    path = write(
+        tmp_path / "a.parquet", columns, use_dictionary=False, compression="zstd", data_page_size=1 << 26
+    )
     assert path.stat().st_size < 1 << 16
     error = refusal(path)
     assert error.code == "bad_array"
