@@ -138,7 +138,9 @@ def check(mutants: Iterable[Mutant]) -> list[str]:
         for test in mutant.tests:
             place, _, case = test.partition("::")
             holds, name = ROOT / place, case.partition("[")[0]
-            if not holds.is_file() or f"def {name or 'test_'}" not in holds.read_text("utf-8"):
+            if not holds.is_file() or (f"def {name}(" if name else "def test_") not in holds.read_text(
+                "utf-8"
+            ):
                 wrong.append(f"{mutant.id}: there is no {test}")
     return wrong
 
