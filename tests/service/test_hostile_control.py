@@ -64,7 +64,7 @@ def hostile(world: World) -> Iterator[bytes]:
             changed[dice.randrange(len(changed))] = dice.randrange(256)
         yield bytes(changed)
     yield from (good[:size] for size in range(0, len(good), 7))
-    for fields in (
+    other: tuple[dict[str, Any], ...] = (
         {"parties": {"label_owner": "data-co", "feature_owners": ["bank"]}},
         {"parties": {"label_owner": "bank", "feature_owners": ["shop"]}},
         {"kind": "Else"},
@@ -73,7 +73,8 @@ def hostile(world: World) -> Iterator[bytes]:
         {"run": {"seed": 2**60, "cores": 0}},
         {"inputs": {}},
         {"metadata": {"name": "x", "purpose": "\u0000" * 20}},
-    ):
+    )
+    for fields in other:
         try:
             yield proposal(world, **fields)
         except ValueError:
