@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ MAPS = [path for path, schema in FOUND.items() if schema.get("properties")]
 LEAVES = [path for path, schema in FOUND.items() if not schema.get("properties")]
 
 
+@cache
 def full() -> dict[str, Any]:
     """A job file in which every field is given."""
     job = resolve(parse_job(document()))
@@ -74,13 +76,9 @@ def written(path: Path) -> str:
 
 
 def refused(job: dict[str, Any]) -> ConfigError:
-    """Refused as a document and as text, in the same words."""
-    with pytest.raises(ConfigError) as direct:
+    with pytest.raises(ConfigError) as caught:
         parse_job(job)
-    with pytest.raises(ConfigError) as read:
-        load_job(json.dumps(job, allow_nan=False).encode())
-    assert str(direct.value) == str(read.value)
-    return direct.value
+    return caught.value
 
 
 def options(schema: dict[str, Any]) -> list[dict[str, Any]]:
@@ -160,6 +158,14 @@ def test_the_schema_names_every_field_of_a_job_file() -> None:
     assert all(len(list(beyond(FOUND[path]))) >= 4 for path in LEAVES)
 
 
+@pytest.mark.parametrize("path", LEAVES[::5], ids=written)
+def test_a_file_is_refused_in_the_words_of_its_document(path: Path) -> None:
+    job = put(path, {"a": 1})
+    with pytest.raises(ConfigError) as read:
+        load_job(json.dumps(job).encode())
+    assert str(read.value) == str(refused(job))
+
+
 def test_the_full_job_file_is_taken() -> None:
     assert resolve(parse_job(full()))["model"] == full()["model"]
 
@@ -193,7 +199,7 @@ def test_a_section_of_another_form_is_refused_with_its_path(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in LEAVES if path[-1] != 0], ids=written)
 def test_what_yaml_could_write_for_a_field_and_json_not_is_refused(path: Path) -> None:
-    for text in (".nan", ".inf", "-.inf", "1e999", "-1e999", "!!python/name:os.system", "*a", "&a 1"):
+    for text in (".nan", "1e999", "!!python/name:os.system", "*a"):
         job = json.dumps(put(path, "PUT-HERE")).replace('"PUT-HERE"', text)
         with pytest.raises(ConfigError) as caught:
             parse_job(read_document(job.encode(), "job.yaml"))

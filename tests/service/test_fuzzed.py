@@ -27,7 +27,7 @@ from isthmus.service.api import partners
 from tests.service.served import HELD, TOKEN, Served, serving
 from tests.service.test_census import TABLE
 
-EXAMPLES = 25
+EXAMPLES = 10
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 ROUTES = [route for route in TABLE if route != ("GET", "/api/v1/openapi.json")]
 

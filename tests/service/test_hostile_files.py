@@ -250,6 +250,7 @@ def test_what_is_declared_is_read(tmp_path: Path, encoding: str) -> None:  # F1
     asking(tmp_path, play)
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns_are_read(tmp_path: Path) -> None:  # F5
     async def play(client: httpx.AsyncClient, node: Node) -> None:
         names = ",".join(["id", *(f"c{i}" for i in range(9_999))])

@@ -186,64 +186,44 @@ INSIDE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("host", INSIDE)
-def test_an_invitation_that_points_inside_is_refused_and_nothing_is_fetched(
-    tmp_path: Path, host: str
-) -> None:  # A7
-    async def play(client: httpx.AsyncClient, node: Node) -> None:
-        line = invitation(address=f"https://{host}:443")
-        check_problem(await client.post("/partners/accept", json={"line": line}), 422, "bad_invitation")
-        assert asked == []
-        assert node.store.partners() == []
-
-    asked: list[tuple[str | None, str]] = []
-    watched(tmp_path, play, asked)
+def test_an_invitation_that_points_inside_is_refused_and_nothing_is_fetched(tmp_path: Path) -> None:  # A7
+    lines = {host: invitation(address=f"https://{host}:443") for host in INSIDE}
+    refused(tmp_path, lines)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"address": "http://shop.example:8443"},
-        {"address": "https://shop.example"},
-        {"address": "https://shop.example:8443/link"},
-        {"address": "https://shop.example:0"},
-        {"address": "https://shop.example:65536"},
-        {"address": "file:/etc/passwd"},
-        {"address": 7},
-        {"address": None},
-        {"certificate": None},
-        {"certificate": ""},
-        {"certificate": "AAAA"},
-        {"certificate": ["AAAA"]},
-        {"certificate": base64.b64encode(bytes(4000)).decode()},
-        {"party": "Shop"},
-        {"party": "../shop"},
-        {"party": None},
-        {"key": "AAAA"},
-        {"secret": ""},
-        {"secret": 7},
-        {"expires": "tomorrow"},
-        {"expires": "2026-01-01T00:00:00"},
-        {"id": ["a"]},
-        {"kind": "else"},
-        {"kind": "reply"},
-        {"kind": "reply", "mac": 7},
-        {"kind": "reply", "mac": "\u00e9"},
-        {"v": 2},
-    ],
-    ids=str,
+OTHER_FORMS: tuple[dict[str, Any], ...] = (
+    {"address": "http://shop.example:8443"},
+    {"address": "https://shop.example"},
+    {"address": "https://shop.example:8443/link"},
+    {"address": "https://shop.example:0"},
+    {"address": "https://shop.example:65536"},
+    {"address": "file:/etc/passwd"},
+    {"address": 7},
+    {"address": None},
+    {"certificate": None},
+    {"certificate": ""},
+    {"certificate": "AAAA"},
+    {"certificate": ["AAAA"]},
+    {"certificate": base64.b64encode(bytes(4000)).decode()},
+    {"party": "Shop"},
+    {"party": "../shop"},
+    {"party": None},
+    {"key": "AAAA"},
+    {"secret": ""},
+    {"secret": 7},
+    {"expires": "tomorrow"},
+    {"expires": "2026-01-01T00:00:00"},
+    {"id": ["a"]},
+    {"kind": "else"},
+    {"kind": "reply"},
+    {"kind": "reply", "mac": 7},
+    {"kind": "reply", "mac": "\u00e9"},
+    {"v": 2},
 )
-def test_an_invitation_with_a_field_of_another_form_is_refused(
-    tmp_path: Path, fields: dict[str, Any]
-) -> None:  # A7
-    async def play(client: httpx.AsyncClient, node: Node) -> None:
-        answer = await client.post("/partners/accept", json={"line": invitation(**fields)})
-        check_problem(answer, 422, "bad_invitation")
-        assert asked == []
-        assert node.store.partners() == []
 
-    asked: list[tuple[str | None, str]] = []
-    watched(tmp_path, play, asked)
+
+def test_an_invitation_with_a_field_of_another_form_is_refused(tmp_path: Path) -> None:  # A7
+    refused(tmp_path, {str(fields): invitation(**fields) for fields in OTHER_FORMS})
 
 
 @pytest.mark.parametrize(
@@ -258,6 +238,21 @@ def test_what_a_person_accepts_is_asked_once_at_its_address_and_at_no_other(tmp_
     async def play(client: httpx.AsyncClient, node: Node) -> None:
         await client.post("/partners/accept", json={"line": invitation()})
         assert asked == [("https://shop.example:8443", "/link/v1/join")]
+
+    asked: list[tuple[str | None, str]] = []
+    watched(tmp_path, play, asked)
+
+
+def refused(tmp_path: Path, lines: dict[str, str]) -> None:
+    """Each of these lines, by what is wrong with it, is refused; nobody is asked and nobody becomes a partner."""
+
+    async def play(client: httpx.AsyncClient, node: Node) -> None:
+        for wrong, line in lines.items():
+            answer = await client.post("/partners/accept", json={"line": line})
+            assert answer.status_code == 422, wrong
+            check_problem(answer, 422, "bad_invitation")
+            assert asked == [], wrong
+        assert node.store.partners() == []
 
     asked: list[tuple[str | None, str]] = []
     watched(tmp_path, play, asked)
