@@ -336,6 +336,18 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/crypto/test_onetime.py::test_a_one_time_secret_has_no_readable_form",),
     ),
     Mutant(
+        "M42-log",
+        "the token of a node is in its log",
+        one(
+            "service/serve.py",
+            "        app = make_app(node, folder.token())\n",
+            "        logging.getLogger(__name__).warning(folder.token())\n"
+            "        app = make_app(node, folder.token())\n",
+        ),
+        ("tests/e2e/test_canaries.py::test_nothing_that_was_planted_lies_outside_its_place",),
+        slow=True,
+    ),
+    Mutant(
         "M42-invitation",
         "the secret of an invitation shows itself",
         one("store/records.py", "    secret: bytes = field(repr=False)\n", "    secret: bytes\n"),
