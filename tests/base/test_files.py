@@ -1,4 +1,4 @@
-"""Files that are whole after a power cut at any moment, and on disk once `write_file` has returned. (D1, D2, U2)"""
+"""Files that are whole after a power cut at any moment, and on disk once `write_file` has returned. (D1, D2)"""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 
 from isthmus.base.errors import LocalError
 from isthmus.base.files import write_file
-from isthmus.crypto.onetime import FileLedger
 
 OLD, NEW = b"old", b"new, and longer"
 
@@ -64,13 +63,6 @@ def test_a_file_is_whole_after_a_cut_at_any_moment_and_lasts_once_it_is_written(
     assert disk.left(disk.asked) == {NEW}
 
 
-def test_a_number_is_burned_for_good_before_it_may_be_used(disk: Disk) -> None:
-    disk.path.unlink()
-    FileLedger(disk.path).burn(4711)
-    assert disk.left(disk.asked) == {NEW}
-    assert FileLedger(disk.path).next == 4711
-
-
 @pytest.mark.parametrize("failing", ["write", "fsync", "replace"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
 def test_a_disk_that_fails_is_said_and_leaves_the_old_file(
@@ -101,29 +93,3 @@ def test_a_disk_that_fails_is_said_and_leaves_the_old_file(
         write_file(path, NEW)
     assert caught.value.code in ("disk_error", "disk_full")
     assert path.read_bytes() == OLD
-
-
-def test_nothing_is_burned_where_the_record_cannot_be_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = FileLedger(tmp_path / "burned")
-    ledger.burn(8)
-
-    def fails(handle: int) -> None:
-        raise OSError(errno.EIO, "no")
-
-    monkeypatch.setattr(os, "fsync", fails)
-    for _ in range(2):
-        with pytest.raises(LocalError):
-            ledger.burn(16)
-        assert ledger.next == 8
-    monkeypatch.undo()
-    assert FileLedger(tmp_path / "burned").next == 8
-
-
-@pytest.mark.parametrize("content", [b"", b"8 9", b"-1x", b"\xff", b"8\0"])
-def test_a_record_that_was_torn_is_said_and_not_begun_anew(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "burned").write_bytes(content)
-    with pytest.raises(LocalError) as caught:
-        FileLedger(tmp_path / "burned")
-    assert caught.value.code == "disk_error"

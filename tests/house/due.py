@@ -83,7 +83,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "service/test_hostile_files.py::test_a_path_to_anything_but_a_file_in_a_registered_folder_is_refused",
     ),
     "A1": (
-        "service/test_census.py::test_a_route_answers_as_the_table_says",
+        "service/test_census.py::test_every_route_answers_everybody_as_the_table_says",
         "service/test_census.py::test_the_table_names_every_route_and_no_other",
         "service/test_api.py::test_every_route_refuses_a_missing_or_wrong_token",
     ),
@@ -211,8 +211,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "U2": (
         "protocols/test_hint.py::test_indexes_are_on_record_before_any_hint_is_made",
         "protocols/test_hint.py::test_a_ledger_that_cannot_be_written_stops_before_anything_is_made",
-        "base/test_files.py::test_a_number_is_burned_for_good_before_it_may_be_used",
-        "base/test_files.py::test_nothing_is_burned_where_the_record_cannot_be_kept",
+        "store/test_burned.py::test_every_burned_number_is_synced_and_there_again",
         "attacks/test_killed.py::test_no_index_leaves_twice_over_all_points",
     ),
     "U3": (
@@ -223,6 +222,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "U4": (
         "protocols/test_hint.py::test_a_party_that_begins_again_goes_on_above_every_index_that_either_has_seen",
+        "store/test_burned.py::test_a_barrier_that_is_gone_back_to_brings_no_number_back",
         "protocols/test_hint.py::test_a_beginning_that_one_side_chose_alone_is_refused",
     ),
     "U5": (
@@ -236,7 +236,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "U7": (
         "protocols/test_hint.py::test_two_runs_of_one_job_share_no_public_polynomial",
-        "protocols/test_hint.py::test_a_damaged_ledger_is_said_and_not_begun_anew",
+        "store/test_burned.py::test_a_record_that_is_damaged_is_said_and_not_begun_anew",
     ),
     "U8": (
         "attacks/test_killed.py::test_a_partner_that_was_not_restored_refuses_them",

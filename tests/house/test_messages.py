@@ -32,6 +32,8 @@ ON_RECORD = {
     "protocols.align.SetSize": "0x0101 rows Q",
     "protocols.align.Blinded": "0x0102 points u1[* 32]",
     "protocols.align.Reblinded": "0x0103 points u1[* 32]",
+    "protocols.align.Stands": "0x0105 answered Q, met Q",
+    "protocols.align.Took": "0x0106 ",
     "protocols.align.Shared": "0x0104 bits u1[*], learns flag",
     "protocols.binning.Parts": "0x0201 part_of_row u1[*]",
     "protocols.binning.Shapes": "0x0202 bin_counts u2[*]",

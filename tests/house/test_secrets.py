@@ -22,6 +22,8 @@ PUBLIC = {
 def dataclasses_of_the_package() -> Iterator[type[Any]]:
     seen = set()
     for found in pkgutil.walk_packages(isthmus.__path__, "isthmus."):
+        if ".migrations" in found.name:  # run by alembic alone
+            continue
         for value in vars(importlib.import_module(found.name)).values():
             if isinstance(value, type) and value.__module__ == found.name and dataclasses.is_dataclass(value):
                 seen.add(value)

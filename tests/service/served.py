@@ -16,10 +16,10 @@ import uvicorn
 from isthmus.base.canonical import canonical_json
 from isthmus.jobs.spec import parse_job, resolve
 from isthmus.service.api import make_app
-from isthmus.service.gate import Limits
 from isthmus.service.node import Node
 from isthmus.store.folder import NodeFolder, make_config
 from isthmus.store.records import Answer, StoredJob, StoredPartner
+from isthmus.store.settings import Limits
 from isthmus.wire.link import make_certificate
 from tests.jobs.examples import document
 
@@ -57,7 +57,7 @@ def serving(folder: Path) -> Iterator[Served]:
         job = canonical_json(resolve(parse_job(document())))
         stored = StoredJob("j-1", bytes(32), 1, job, "card", "label_owner", "bank", "refused", None, NOW, NOW)
         node.store.add_job(stored, [Answer("bank", "accepted", b"s")])
-        app = make_app(node, TOKEN, Limits(burst=1_000_000, per_s=1_000_000))
+        app = make_app(node, TOKEN, Limits(burst=1_000_000, per_s=100_000))
         config_of = uvicorn.Config(app, "127.0.0.1", 0, log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(config_of)
         serving = asyncio.create_task(server.serve())

@@ -19,7 +19,19 @@ from hypothesis import strategies as st
 from isthmus.base.canonical import canonical_json
 from isthmus.base.errors import PeerError
 from isthmus.jobs.consent import sign
-from isthmus.jobs.control import Ended, HeadKept, HeadTold, Proposal, Reply, Start, Started, decode_control
+from isthmus.jobs.control import (
+    Again,
+    Ended,
+    Go,
+    Halted,
+    HeadKept,
+    HeadTold,
+    Proposal,
+    Reply,
+    Start,
+    Started,
+    decode_control,
+)
 from isthmus.jobs.spec import job_digest, parse_job, resolve
 from isthmus.store.audit import _head_text
 from isthmus.store.sql import SqlStore
@@ -97,7 +109,14 @@ def hostile(world: World) -> Iterator[bytes]:
     for text in ("", "refused", "\x1b[2J", "\u202e", "x" * 64, "../../etc", "<script>", "{code}", "%s%n"):
         yield Ended(RUN, text).encode()
         yield Reply(RUN, False, b"", text).encode()
-    yield from (Start(RUN).encode(), Started(RUN).encode(), Reply(RUN, True, bytes(64), "").encode())
+    yield Reply(RUN, True, bytes(64), "").encode()
+    for most in (0, 1, 2**32 - 1):
+        yield Start(RUN, most, most, most).encode()
+        yield Started(RUN, most, most, most, most).encode()
+        yield Go(RUN, most, most).encode()
+        yield Halted(RUN, most, "\x1b[2J", most, most).encode()
+        yield Halted(RUN, most, "rewound", most, most).encode()
+    yield Again(RUN).encode()
     for number in (0, 1, 2**31, 2**32, 2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1):
         yield HeadTold(number, b"d" * 32, bytes(64)).encode()
         yield HeadKept(number, b"d" * 32, bytes(64)).encode()

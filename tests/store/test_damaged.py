@@ -74,5 +74,5 @@ def test_a_database_of_a_later_version_or_of_something_else_is_not_touched(tmp_p
     with closing(sqlite3.connect(later)) as database:
         database.execute("PRAGMA user_version = 999")
     before = later.read_bytes()
-    assert refusal(later).code == "database_damaged"
+    assert refusal(later).code == "database_newer"
     assert later.read_bytes() == before

@@ -256,8 +256,10 @@ def make_config(document: Any, where: str) -> NodeConfig:
 
 def _known_at(place: Sequence[int | str]) -> str:
     """The fields of the config, or of a section of it."""
-    sections: dict[str, type[BaseModel]] = {"limits": Limits, "sign_in": SignIn}
-    return ", ".join((sections[str(place[0])] if place else NodeConfig).model_fields)
+    section = NodeConfig.model_fields[str(place[0])].annotation if place else NodeConfig
+    return ", ".join(
+        section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else ()
+    )
 
 
 def _host(address: str) -> str:
