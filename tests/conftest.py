@@ -27,6 +27,7 @@ BUDGETS_S = {
     "report": 30,
     "scenarios": 30,
     "house": 120,
+    "mutants": 60,
     "e2e": 240,
     "deploy": 90,
 }

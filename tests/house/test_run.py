@@ -83,7 +83,7 @@ def with_uv(checkout: Checkout) -> Checkout:
 def test_alone_it_lists_its_verbs_in_both_languages(checkout: Checkout) -> None:
     done = checkout.run()
     assert done.returncode == 0
-    for verb in ("demo", "test", "lint", "bench", "docs", "isthmus"):
+    for verb in ("demo", "test", "lint", "mutants", "bench", "docs", "isthmus"):
         assert f"./run {verb}" in done.stdout
     assert "全部测试" in done.stdout
     assert not (checkout.root / ".venv").exists()

@@ -19,7 +19,7 @@ from isthmus.service.datasets import Datasets
 from isthmus.service.jobs import Jobs
 from isthmus.service.measured import Measurements
 from isthmus.store.memory import MemoryStore
-from isthmus.store.records import ENDED, StoredJob, StoredPartner
+from isthmus.store.records import ENDED, Store, StoredJob, StoredPartner
 from isthmus.wire.channel import Line
 from isthmus.wire.link import CONTROL
 from isthmus.wire.memory import MemoryLine, memory_pair
@@ -81,10 +81,10 @@ class Restarting:
 class Party:
     """One node's jobs, without its HTTP interface and its link."""
 
-    def __init__(self, name: str, board: Switchboard, folder: Path) -> None:
+    def __init__(self, name: str, board: Switchboard, folder: Path, store: Store | None = None) -> None:
         self.name = name
         self.key = PartyKey.generate()
-        self.store = MemoryStore()
+        self.store: Store = store or MemoryStore()
         self.folder = folder / name
         self.data = self.folder / "data"
         self.data.mkdir(parents=True)

@@ -17,7 +17,7 @@ from isthmus.service.audit import Audit
 from isthmus.service.joining import Side, make_invite, read_token, words
 from isthmus.service.partners import Partners
 from isthmus.store.memory import MemoryStore
-from isthmus.wire.link import Partner
+from isthmus.wire.link import Partner, certificate_der, make_certificate
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -51,7 +51,7 @@ class Door:
         self.known[partner.name] = partner
 
     async def post_join(self, address: str, certificate_der: bytes | None, body: bytes) -> bytes:
-        assert certificate_der == b"certificate"
+        assert certificate_der == CERTIFICATE
         self._network.carried.append(body)
         return await self._network.listening[address].join(body, "127.0.0.1")
 
@@ -65,7 +65,7 @@ class Institution:
         self.store = MemoryStore()
         self.door = Door(network)
         self.talked_to: list[str] = []
-        own = Side(name, self.key.public, address, b"certificate" if address else None)
+        own = Side(name, self.key.public, address, CERTIFICATE if address else None)
         self.audit = Audit(name, self.key, self.store, self.clock)
         self.partners = Partners(
             self.store, own, self.key, self.door, self.audit, self.clock, self.talked_to.append
@@ -79,6 +79,7 @@ class Institution:
         return partner.words
 
 
+CERTIFICATE = certificate_der(make_certificate("bank", ["bank.example"])[0])
 BANK = "https://bank.example:8443"
 
 
@@ -105,7 +106,7 @@ def test_both_sides_get_the_same_words_and_nothing_is_open_before_they_are_compa
     assert not other.door.known
     bank.partners.confirm("data-co", list(joined.words))
     other.partners.confirm("bank", [word.upper() for word in joined.words])
-    assert other.door.known["bank"] == Partner("bank", bank.key.public, BANK, b"certificate")
+    assert other.door.known["bank"] == Partner("bank", bank.key.public, BANK, CERTIFICATE)
     assert bank.door.known["data-co"] == Partner("data-co", other.key.public)
     assert (bank.talked_to, other.talked_to) == (["data-co"], ["bank"])
 
@@ -201,7 +202,7 @@ def test_a_reply_without_the_secret_is_refused() -> None:
     evil = Institution("evil", network, "https://evil.example:1")
     token = read_token(line)
     forged, _ = make_invite(
-        Side("evil", evil.key.public, "https://evil.example:1", b"certificate"), evil.key, NOW
+        Side("evil", evil.key.public, "https://evil.example:1", CERTIFICATE), evil.key, NOW
     )
     body = json.loads(base64.urlsafe_b64decode(forged))
     del body["secret"], body["expires"], body["sig"]

@@ -82,3 +82,13 @@ def test_a_file_that_no_node_wrote_is_refused(tmp_path: Path, text: str) -> None
     with pytest.raises(LocalError) as caught:
         Measurements(file, SystemClock())
     assert caught.value.code == "database_damaged"
+
+
+@pytest.mark.parametrize("trip_s", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_round_trip_without_sense_is_not_kept_and_keeps_no_node_from_starting(
+    tmp_path: Path, trip_s: float
+) -> None:
+    Measurements(tmp_path / "lines.json", SystemClock()).keep(
+        "bank", Probe(trip_s, None, None, None, None, None)
+    )
+    assert Measurements(tmp_path / "lines.json", SystemClock()).last("bank") is None

@@ -162,6 +162,17 @@ def test_a_million_repeats_of_a_large_cell_stay_small(tmp_path: Path) -> None:  
     assert table.dropped == {"large": "constant"}
 
 
+def test_a_file_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path: Path) -> None:  # F7, M37
+    columns = {name: np.zeros(1_000_000) for name in ("id", *(f"x{i}" for i in range(20)))}
+    path = write(
+        tmp_path / "a.parquet", columns, use_dictionary=False, compression="zstd", data_page_size=1 << 26
+    )
+    assert 1000 * path.stat().st_size < 21 * 8_000_000
+    error = refusal(path)
+    assert error.code == "bad_array"
+    assert "unpack" in str(error)
+
+
 def test_a_cell_over_the_cap_is_refused(tmp_path: Path) -> None:  # F5
     path = write(tmp_path / "a.parquet", {"id": [1, 2], "x": ["a", "b" * 1_000_001]})
     assert refusal(path).code == "too_large"

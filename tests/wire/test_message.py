@@ -30,6 +30,7 @@ from isthmus.wire.message import (
     Text,
     kind_of,
 )
+from isthmus.wire.peer import said
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def example() -> Everything:
     return Everything(True, 7, 0.5, "名", b"xyz", b"12345678", table, sums)
 
 
-texts = st.text(max_size=10)
+texts = st.text(max_size=10).filter(str.isprintable)
 
 
 @settings(max_examples=60, deadline=None)
@@ -204,3 +205,19 @@ def test_sets_of_more_rows_than_any_may_hold_are_refused(monkeypatch: pytest.Mon
     assert len(RowSets().read(Reader(RowSets().write([rows])))) == 1
     with pytest.raises(PeerError):
         RowSets().read(Reader(RowSets().write([rows, rows])))
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\0", "a\tb", "\u202eab", "\u2028", "\x7f", "\x9b31m"])
+def test_a_text_that_would_steer_a_terminal_is_refused(text: str) -> None:
+    with pytest.raises(PeerError, match="bad_message"):
+        Abort.decode(Abort(text).encode())
+
+
+@pytest.mark.parametrize("code", [b"\x1b[2J", b"a\nb", b"\x00", b"\x7f"])
+def test_a_code_that_would_steer_a_terminal_becomes_one_that_says_so(code: bytes) -> None:
+    assert str(said(code)).isprintable()
+    assert said(code).code == "bad_message"
+
+
+def test_a_text_may_be_in_any_script() -> None:
+    assert Abort.decode(Abort("作业 job_1").encode()).code == "作业 job_1"

@@ -7,6 +7,7 @@ are coded by their own frequency (bin 1 the most frequent), rare levels share th
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,15 +166,20 @@ def fit_category(
 def bins_from_json(document: dict[str, Any]) -> ColumnBins:
     """Read what `to_json` wrote; DataError(bad_model) for anything else."""
     try:
+        made: ColumnBins
         if document["kind"] == "numeric":
-            return NumericBins(
-                document["name"], tuple(map(float, document["cuts"])), int(document["missing_bin"])
-            )
-        if document["kind"] == "category":
+            cuts = tuple(map(float, document["cuts"]))
+            made = NumericBins(document["name"], cuts, int(document["missing_bin"]))
+            sound = all(map(math.isfinite, cuts)) and all(a < b for a, b in itertools.pairwise(cuts))
+        elif document["kind"] == "category":
             groups = tuple(tuple(map(str, group)) for group in document["levels"])
-            return CategoryBins(
-                document["name"], groups, int(document["unseen_bin"]), int(document["missing_bin"])
-            )
-    except (KeyError, TypeError, ValueError):
-        pass
-    raise DataError("bad_model", file="model half", why="a column's bins cannot be read")
+            unseen = int(document["unseen_bin"])
+            made = CategoryBins(document["name"], groups, unseen, int(document["missing_bin"]))
+            sound = 0 <= unseen < made.count
+        else:
+            raise ValueError
+        if not (sound and isinstance(made.name, str) and 0 <= made.missing_bin < made.count <= 256):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise DataError("bad_model", file="model half", why="a column's bins cannot be read") from None
+    return made

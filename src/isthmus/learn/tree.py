@@ -5,6 +5,7 @@ Gain and leaf weight as in XGBoost (Chen and Guestrin 2016, equations 6 and 7), 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
@@ -228,7 +229,9 @@ def half_from_json(document: Any, role: str) -> LabelHalf | FeatureHalf:
             raise DataError("bad_model", file="model half", why=f"it is not a half of a {role}")
         columns = [bins_from_json(c) for c in document["columns"]]
         splits = [OwnSplit(int(c), int(b), bool(m)) for c, b, m in document["splits"]]
-        if any(not 0 <= s.column < len(columns) for s in splits):
+        if any(
+            not (0 <= s.column < len(columns) and 0 <= s.last_left < columns[s.column].count) for s in splits
+        ):
             raise ValueError
         if role == "feature-owner":
             return FeatureHalf(columns, splits)
@@ -240,6 +243,24 @@ def half_from_json(document: Any, role: str) -> LabelHalf | FeatureHalf:
             for t in document["trees"]
         ]
         owners = [str(o) for o in document["owners"]]
-        return LabelHalf(str(document["objective"]), float(document["base"]), columns, owners, splits, trees)
-    except (KeyError, TypeError, ValueError):
+        half = LabelHalf(str(document["objective"]), float(document["base"]), columns, owners, splits, trees)
+        if not (math.isfinite(half.base) and all(_sound(tree, half) for tree in trees)):
+            raise ValueError
+        return half
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError("bad_model", file="model half", why="a field is missing or damaged") from None
+
+
+def _sound(tree: Tree, half: LabelHalf) -> bool:
+    """Whether every row ends in a leaf, and every split is one that there is."""
+    children = {child for i in tree.inner for child in (2 * i + 1, 2 * i + 2)}
+    return (
+        set(tree.inner) | set(tree.leaf) == children | {0}
+        and not set(tree.inner) & set(tree.leaf)
+        and all(map(math.isfinite, tree.leaf.values()))
+        and all(
+            0 <= node.owner <= len(half.owners)
+            and 0 <= node.split < (2**32 if node.owner else len(half.splits))
+            for node in tree.inner.values()
+        )
+    )

@@ -48,7 +48,6 @@ class Datasets:
         if not _NAME.fullmatch(name):
             allowed = "1 to 64 of a-z, 0-9, dot, _ and -, beginning and ending with a letter or figure"
             raise ConfigError("out_of_bounds", field="name", value=name[:80], allowed=allowed)
-        file = self.allowed_file(path)
         reading: dict[str, Any] = {"encoding": encoding, "delimiter": delimiter}
         options = ReadOptions(
             id=key,
@@ -61,7 +60,12 @@ class Datasets:
         )
         if missing:
             options = replace(options, missing=missing)
-        sha256, seen = await in_thread(_look, file, options)
+        try:
+            file = self.allowed_file(path)
+            sha256, seen = await in_thread(_look, file, options)
+        except (ConfigError, DataError) as error:
+            self._audit.write_once(AuditKind.DATASET_REFUSED, name, self._audit.person, error.code)
+            raise
         kept = {**reading, "missing": list(missing), "key": key, "as": form, "label": label}
         note = self._audit.note(AuditKind.DATASET_ADDED, name, by=self._audit.person, digest=sha256)
         return self._store.add_dataset(name, str(file), sha256, kept, seen, self._clock.now(), [note])

@@ -14,7 +14,10 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
+
+from cryptography.x509 import load_der_x509_certificate
 
 from isthmus.base.canonical import canonical_json
 from isthmus.base.errors import ConfigError, PeerError
@@ -25,6 +28,9 @@ from isthmus.store.records import Invitation
 VALID_FOR = timedelta(days=7)
 TOKEN_MAX_BYTES = 16 * 1024
 _SIGNED = b"isthmus/invitation/v1\0"
+_METADATA = frozenset(
+    {"metadata", "metadata.google.internal", "instance-data", "100.100.100.200", "fd00:ec2::254"}
+)
 _CONSONANTS = "bdfghjklmnprstvz"
 _VOWELS = "aiou"
 
@@ -96,6 +102,7 @@ def read_token(line: str) -> Invite | JoinReply:
                 raise ValueError("fields")
             return Invite(body["id"], side, secret, expires_at, line)
         if body["kind"] == "reply" and isinstance(body["id"], str):
+            base64.b64decode(body["mac"], validate=True)
             return JoinReply(body["id"], side, line)
         raise ValueError("kind")
     except PeerError:
@@ -154,15 +161,35 @@ def _side_document(side: Side) -> dict[str, Any]:
 
 
 def _read_side(body: dict[str, Any]) -> Side:
+    """Raises ValueError, also for an address that no partner has: what a person is made to accept opens no way inside."""
     address, certificate = body["address"], body["certificate"]
     key = base64.b64decode(body["key"], validate=True)
     good = body["v"] == 1 and re.fullmatch(PARTY_PATTERN, body["party"]) and len(key) == 32
-    if address is not None and not re.fullmatch(r"https://[^\s/]{1,255}:[0-9]{1,5}", address):
+    if address is not None and not _can_listen(address):
         good = False
     if not good or (address is None) != (certificate is None):
         raise ValueError("fields")
     der = None if certificate is None else base64.b64decode(certificate, validate=True)
+    if der is not None:
+        load_der_x509_certificate(der)
     return Side(body["party"], key, address, der)
+
+
+def _can_listen(address: str) -> bool:
+    """Whether this is https, a name or an IP address, and a port. No spelling of IP addresses but the common one, and none
+    that stands for this network alone, where the metadata of a cloud and its credentials are."""
+    found = re.fullmatch(r"https://(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._-]{1,253}):([0-9]{1,5})", address)
+    if found is None or not 0 < int(found[2]) < 2**16:
+        return False
+    host = found[1].strip("[]").rstrip(".")
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        last = host.rpartition(".")[2].lower()
+        return bool(last) and not (last.isdecimal() or last.startswith("0x") or host.lower() in _METADATA)
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    inside = ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved
+    return not inside and str(ip) not in _METADATA
 
 
 def _seal(body: dict[str, Any], key: PartyKey) -> str:

@@ -58,8 +58,9 @@ class Measurements:
                 raise LocalError("database_damaged", path=str(file)) from None
 
     def keep(self, partner: str, probe: Probe) -> None:
-        """Keeps what a probe found; one that found no round trip is no measurement."""
-        if probe.round_trip_s is None:
+        """Keeps what a probe found; one that found no round trip is no measurement, nor is one without sense: a dialer tells
+        it, and what is kept must be read again."""
+        if probe.round_trip_s is None or not 0 < probe.round_trip_s < math.inf:
             return
         now = self._clock.now()
         new = Measurement(now, probe.round_trip_s, probe.up_bytes_per_s, probe.down_bytes_per_s)

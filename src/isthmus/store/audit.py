@@ -48,6 +48,7 @@ class AuditKind(StrEnum):
     PARTNER_CONFIRMED = "partner.confirmed"
     PARTNER_REFUSED = "partner.refused"
     DATASET_ADDED = "dataset.added"
+    DATASET_REFUSED = "dataset.refused"
     JOB_PROPOSED = "job.proposed"
     JOB_ACCEPTED = "job.accepted"
     JOB_REFUSED = "job.refused"

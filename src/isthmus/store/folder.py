@@ -115,9 +115,11 @@ class NodeFolder:
             raise ConfigError("not_a_node", path=str(self.home))
         where = str(self._config)
         try:
-            document = yaml.safe_load(self._config.read_text(encoding="utf-8"))
+            document = _Once(self._config.read_text(encoding="utf-8")).get_single_data()
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-            raise ConfigError("bad_document", where=where, why="it is not YAML") from None
+            raise ConfigError(
+                "bad_document", where=where, why="it is not YAML, or a name stands twice"
+            ) from None
         return make_config(document, where)
 
     def party_key(self) -> PartyKey:
@@ -215,6 +217,16 @@ class NodeFolder:
         return Control(int(found["port"]), self.token())
 
 
+class _Once(yaml.SafeLoader):
+    """The safe loader, for which no name stands twice in a map: of two the last would win unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(names)) != len(names):
+            raise yaml.YAMLError("a name stands twice")
+        return super().construct_mapping(node, deep)
+
+
 def make_config(document: Any, where: str) -> NodeConfig:
     """Checks the fields of a config. Raises ConfigError with the first that does not fit."""
     try:
@@ -239,12 +251,10 @@ def make_config(document: Any, where: str) -> NodeConfig:
 
 def _known_at(place: Sequence[int | str]) -> str:
     """The fields of the config, or of a section of it."""
-    sections: dict[str, type[BaseModel]] = {
-        "limits": Limits,
-        "retention": RetentionConfig,
-        "sign_in": SignIn,
-    }
-    return ", ".join((sections[str(place[0])] if place else NodeConfig).model_fields)
+    section = NodeConfig.model_fields[str(place[0])].annotation if place else NodeConfig
+    return ", ".join(
+        section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else ()
+    )
 
 
 def _host(address: str) -> str:

@@ -36,6 +36,8 @@ _PENDING_MAX: Final = 8
 _HELLOS_A_MINUTE: Final = 120  # refused ones; several nodes may share an address
 _JOINS_A_MINUTE: Final = 30
 _TRIP = struct.Struct("<dd")
+_TRIP_MAX_S: Final = 3600.0
+_AHEAD_MAX_S: Final = 1e11
 
 _log = logging.getLogger(__name__)
 
@@ -222,10 +224,10 @@ class Listener:
             return session.seal(kind, body, digest, **where, **fields)[1]
 
         if header.kind == Kind.PING:
-            if len(body) != _TRIP.size:
+            trip_s, ahead_s = _TRIP.unpack(body) if len(body) == _TRIP.size else (-1.0, 0.0)
+            if not (0 <= trip_s < _TRIP_MAX_S and abs(ahead_s) < _AHEAD_MAX_S):  # no number is neither
                 raise Refused(400)
-            peer.round_trip_s, ahead_s = _TRIP.unpack(body)
-            peer.clock_offset_s = -ahead_s
+            peer.round_trip_s, peer.clock_offset_s = trip_s, -ahead_s
             return reply(Kind.PONG)
         if header.kind == Kind.PROBE:
             return reply(Kind.PONG, os.urandom(min(header.number, BODY_MAX_BYTES)))

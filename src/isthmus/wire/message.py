@@ -119,7 +119,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Text:
-    """UTF-8 text of at most `max_bytes` bytes."""
+    """UTF-8 text of at most `max_bytes` bytes, all of it printable: it ends in logs and on terminals."""
 
     max_bytes: int
 
@@ -128,9 +128,12 @@ class Text:
 
     def read(self, source: Reader) -> str:
         try:
-            return Blob(self.max_bytes).read(source).decode()
+            text = Blob(self.max_bytes).read(source).decode()
         except UnicodeDecodeError:
             raise bad("a text is not UTF-8") from None
+        if not text.isprintable():
+            raise bad("a text holds signs that are no text")
+        return text
 
 
 class Array:

@@ -234,6 +234,8 @@ class Peer:
 def said(code: bytes) -> PeerError:
     """The error that stands for a code the partner sent."""
     text = code[:64].decode("ascii", "replace")
+    if not text.isprintable():
+        text = "bad_message"
     return (
         PeerError(text)
         if text in PEER and text != "partner_failed"

@@ -22,12 +22,16 @@ NODE_LOCK = 0x697374686D7573
 """The advisory lock that a node holds in its PostgreSQL database: one database serves one node."""
 
 ANSWER_TIMEOUT_S = 30
+_HEADER_BYTES = 512
 _NO_SESSION = ("08", "28", "3D", "57")
 """Classes of states: lost, not let in, no such database, stopped."""
 
 
 def open_file(path: Path) -> Connection:
-    """SQLite: WAL, synchronous=FULL, no SQLite transaction but ours."""
+    """SQLite: WAL, synchronous=FULL, no SQLite transaction but ours. Raises LocalError `database_damaged` for a file that is
+    too short to be a database: SQLite would begin anew in it."""
+    if path.exists() and path.stat().st_size < _HEADER_BYTES:
+        raise LocalError("database_damaged", path=str(path))
     engine = create_engine(
         "sqlite://",
         creator=lambda: connect(path, isolation_level=None),
