@@ -82,7 +82,7 @@ def test_bodies_cross_both_ways_over_https_whichever_side_dials() -> None:
 
 def test_two_dialers_are_told_apart_by_their_keys() -> None:
     async def test() -> None:
-        async with listening() as (a, port), dialing(port) as b, dialing(port, KEY_C) as c:
+        async with listening() as (a, port), dialing(port) as b, dialing(port, KEY_C, name="c") as c:
             a.add_partner(Partner("c", KEY_C.public))
             await b.open("a", JOB).put(b"from b")
             await c.open("a", JOB).put(b"from c")

@@ -518,7 +518,7 @@ def test_a_dialer_that_changes_a_frame_fails_the_channel_on_both_sides() -> None
         assert await code_of(line.put(b"x")) == "step_changed"
         header, body = await mallory.ask(Kind.PULL, number=1)
         assert (header.kind, body) == (Kind.REFUSED, b"step_changed")
-        frames = Frames(KEY_B, KEY_A, JOB, 1)
+        frames = Frames("b", "a", JOB, 1)
         await mallory.ask(Kind.PUSH, b"fine", channel=1, **frames.next(b"fine"))
         assert await other.get() == b"fine"
         await a.close(0)

@@ -392,6 +392,12 @@ LINE: dict[str, Entry] = {
         "Look at the other process; the reason stands in its log.",
         "请查看对方进程的日志，其中有原因。",
     ),
+    "proxy_refused": Entry(
+        "The proxy {proxy} does not let this node through to {partner}: {why}.",
+        "代理 {proxy} 不允许本节点连接 {partner}：{why}。",
+        "HTTP 407: set proxy_user in config.yaml and write the password to keys/proxy.password; 403: ask for this address and port to be let through. isthmus doctor --letter writes the request.",
+        "HTTP 407：请在 config.yaml 中设置 proxy_user，并将密码写入 keys/proxy.password；403：请申请放行该地址和端口。isthmus doctor --letter 可生成申请。",
+    ),
     "tls_intercepted": Entry(
         "{partner} answers with a certificate that is not the one pinned.",
         "{partner} 出示的证书与已固定的不一致。",

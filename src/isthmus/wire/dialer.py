@@ -11,12 +11,12 @@ import asyncio
 import logging
 import os
 import struct
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
 from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError
-from isthmus.crypto.seal import Dialing, check_version, names
+from isthmus.crypto.seal import Dialing, PartyKey, check_version, fingerprint, names
 from isthmus.wire.envelope import BODY_MAX_BYTES, Header, Kind
 from isthmus.wire.lane import Lane
 from isthmus.wire.peer import CONTROL, EXCHANGE, HELLO, Here, Partner, Peer, Refused, said
@@ -158,11 +158,35 @@ class Dialer:
         self._kept_until_s = clock.monotonic_s() + _SESSION_S
         return self._kept
 
+    @property
+    def partner_keys(self) -> tuple[bytes, ...]:
+        return self._peer.partner.keys
+
+    def renew(self) -> None:
+        """Shake hands anew: keys have changed."""
+        self._kept = self._session = None
+        self._peer.signal.notify()
+
+    def uses(self, own: Collection[bytes], theirs: Collection[bytes]) -> bool:
+        """Whether the session, if there is one, was made with these keys."""
+        session = self._kept
+        return session is None or (session.own_public in own and session.partner_public in theirs)
+
     async def _shake(self) -> Session:
+        """With the newest keys of both; while a key is being changed, where those are not accepted, with the older ones."""
+        pairs = [(own, public) for own in self._here.own_keys for public in self._peer.partner.keys]
+        for own, public in pairs:
+            try:
+                return await self._greet(own, public)
+            except Refused as refusal:
+                if refusal.status != 403 or (own, public) == pairs[-1]:
+                    raise self._why(refusal, own, public) from None
+        raise AssertionError("there is a key on each side")
+
+    async def _greet(self, own: PartyKey, public: bytes) -> Session:
         here, peer = self._here, self._peer
-        public = peer.partner.public_key
         dialing = Dialing(
-            here.own,
+            own,
             public,
             here.boot,
             here.time_ms(),
@@ -171,27 +195,25 @@ class Dialer:
             version=here.version,
         )
         began_s = here.clock.monotonic_s()
-        try:
-            reply = await self._send(HELLO, dialing.hello)
-        except Refused as refusal:
-            raise self._why(refusal) from None
+        reply = await self._send(HELLO, dialing.hello)
         trip_s = here.clock.monotonic_s() - began_s
         keys = dialing.finish(reply)
-        session = Session(here.own, public, keys, peer.name)
+        session = Session(own, public, keys, peer.name)
         peer.round_trip_s, peer.version = trip_s, here.version
         peer.clock_offset_s = (keys.theirs.time_ms - here.time_ms()) / 1000 + trip_s / 2
         await self._ping(session)
         peer.met(session.boot)
+        here.met_with(peer.name, session.own_public, session.partner_public)
         return session
 
     async def _ping(self, session: Session) -> None:
         peer = self._peer
         await self._ask(session, Kind.PING, _TRIP.pack(peer.round_trip_s or 0.0, peer.clock_offset_s or 0.0))
 
-    def _why(self, refusal: Refused) -> IsthmusError:
+    def _why(self, refusal: Refused, own: PartyKey, public: bytes) -> IsthmusError:
         """The error behind an HTTP answer other than 200."""
         peer = self._peer
-        if refusal.status == 426 and names(refusal.body) == (peer.fingerprint, self._here.own.fingerprint):
+        if refusal.status == 426 and names(refusal.body) == (fingerprint(public), own.fingerprint):
             check_version(refusal.body, self._here.version, peer.name)
         why = f"it answers with HTTP {refusal.status}"
         if refusal.status == 403:
@@ -219,7 +241,8 @@ class Dialer:
         except Refused as refusal:
             if session is self._kept and (refusal.status == 410 or kind == Kind.PING):
                 self._kept = None
-            raise self._why(refusal) from None
+            why = f"it answers with HTTP {refusal.status}"
+            raise LineError("unreachable", partner=self._peer.name, why=why) from None
         header, content, content_digest = session.open(reply)
         place = (counter, fields.get("job", CONTROL), fields.get("channel", 0))
         if (header.answers, header.job, header.channel) != place:

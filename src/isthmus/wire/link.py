@@ -42,6 +42,7 @@ from isthmus.wire.dialer import Dialer, Probe, Transport
 from isthmus.wire.https import (
     HttpServer,
     HttpTransport,
+    Proxy,
     certificate_der,
     client_context,
     make_certificate,
@@ -50,7 +51,7 @@ from isthmus.wire.https import (
 from isthmus.wire.lane import Lane
 from isthmus.wire.listener import LIMITS, Caller, Join, Listener
 from isthmus.wire.message import MESSAGE_MAX_BYTES
-from isthmus.wire.peer import CONTROL, JOIN, Here, LinkState, Partner, Peer, Refused
+from isthmus.wire.peer import CONTROL, JOIN, Here, LinkState, MetWith, Partner, Peer, Refused
 
 __all__ = [
     "CONTROL",
@@ -174,11 +175,13 @@ class Link:
         give_up_s: float | None = None,
         join: Join | None = None,
         transport: Transport | None = None,
-        proxy: str | None = None,
+        proxy: Proxy | None = None,
         version: int = VERSION,
+        met_with: MetWith = lambda name, own, theirs: None,
     ) -> None:
         boot = os.urandom(16)
         self._here = Here(own, own_name, clock or SystemClock(), boot, poll_s, retry_s, version)
+        self._here.met_with = met_with
         self._give_up_s = give_up_s
         self._http = HttpTransport(poll_s, proxy, self._count)
         self._transport = transport or self._http
@@ -190,21 +193,53 @@ class Link:
         self._started = False
 
     def add_partner(self, partner: Partner) -> None:
-        """Know a partner from now on. Known already: the address or certificate changes; another key needs a removal."""
+        """Know a partner from now on. Known already: the address, the certificate or the second pin changes, or the second
+        pin has become the first; any other key needs a removal."""
         if (known := self._peers.get(partner.name)) is not None:
-            if known.partner == partner:
-                return
-            if known.partner.public_key != partner.public_key:
-                raise ConfigError("already_there", what=f"the partner {partner.name}, with another key")
-            self._undial(known)
-            known.partner = partner
-            self._dial(known)
+            self._change(known, partner)
             return
-        if any(p.partner.public_key == partner.public_key for p in self._peers.values()):
+        if any(set(p.partner.keys) & set(partner.keys) for p in self._peers.values()):
             raise ConfigError("already_there", what="a partner with this key")
         peer = self._peers[partner.name] = Peer(self._here, partner)
         self._listener.know(peer)
         self._dial(peer)
+
+    def _change(self, peer: Peer, partner: Partner) -> None:
+        before, peer.partner = peer.partner, partner
+        if before == partner:
+            return
+        if partner.public_key not in before.keys:
+            peer.partner = before
+            raise ConfigError("already_there", what=f"the partner {partner.name}, with another key")
+        self._listener.know(peer)
+        if (before.address, before.certificate_der) != (partner.address, partner.certificate_der):
+            peer.partner = before
+            self._undial(peer)
+            peer.partner = partner
+            self._dial(peer)
+        elif (dialer := self._dialers.get(peer.name)) is not None and not dialer.uses(
+            [key.public for key in self._here.own_keys], partner.keys[:1]
+        ):
+            dialer.renew()
+
+    def offer_key(self, key: PartyKey) -> None:
+        """From now on this node answers to a second key as well, and calls with it where that is accepted."""
+        self._here.next_own = key
+
+    def turn_key(self) -> None:
+        """The second key is the only one from now on."""
+        here = self._here
+        if here.next_own is not None:
+            here.own, here.next_own = here.next_own, None
+            self._listener.turned()
+            for dialer in self._dialers.values():
+                if not dialer.uses([here.own.public], dialer.partner_keys):
+                    dialer.renew()
+
+    def renew(self, name: str) -> None:
+        """Shake hands with a partner anew, where this node dials it."""
+        if (dialer := self._dialers.get(name)) is not None:
+            dialer.renew()
 
     def remove_partner(self, name: str) -> None:
         """Forget a partner; its open channels fail with LineError("closed")."""
