@@ -52,6 +52,8 @@ TABLE: dict[tuple[str, str], tuple[int, int, str]] = {
     ("GET", "/api/v1/partners"): (401, 200, WORK),
     ("POST", "/api/v1/partners/invite"): (401, 200, "operator"),
     ("POST", "/api/v1/partners/accept"): (401, 422, "operator"),
+    ("POST", "/api/v1/partners/rotate"): (401, 200, "operator"),
+    ("POST", "/api/v1/partners/{name}/revoke"): (401, 404, "operator approver"),
     ("POST", "/api/v1/partners/{name}/confirm"): (401, 422, "approver"),
     ("GET", "/api/v1/audit"): (401, 200, LOG),
     ("GET", "/api/v1/audit/heads"): (401, 200, LOG),

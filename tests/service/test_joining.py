@@ -50,7 +50,12 @@ class Door:
     def add_partner(self, partner: Partner) -> None:
         self.known[partner.name] = partner
 
-    async def post_join(self, address: str, certificate_der: bytes | None, body: bytes) -> bytes:
+    def remove_partner(self, name: str) -> None:
+        del self.known[name]
+
+    async def post_join(
+        self, address: str, certificate_der: bytes | None, body: bytes, public_key: bytes = bytes(32)
+    ) -> bytes:
         assert certificate_der == b"certificate"
         self._network.carried.append(body)
         return await self._network.listening[address].join(body, "127.0.0.1")
@@ -65,10 +70,18 @@ class Institution:
         self.store = MemoryStore()
         self.door = Door(network)
         self.talked_to: list[str] = []
+        self.revoked: list[str] = []
         own = Side(name, self.key.public, address, b"certificate" if address else None)
         self.audit = Audit(name, self.key, self.store, self.clock)
         self.partners = Partners(
-            self.store, own, self.key, self.door, self.audit, self.clock, self.talked_to.append
+            self.store,
+            own,
+            self.key,
+            self.door,
+            self.audit,
+            self.clock,
+            self.talked_to.append,
+            self.revoked.append,
         )
         if address:
             network.listening[address] = self.partners

@@ -160,7 +160,7 @@ def test_what_the_doctor_measured_is_in_the_plans_of_both_sides_and_outlives_a_r
 ) -> None:
     for party, other, said in (
         ("data-co", "bank", "the line to bank: measured on 20"),
-        ("bank", "data-co", "the line to data-co: round trip measured on 20"),
+        ("bank", "data-co", "the line to data-co: measured on 20"),
     ):
         nodes.node(party).client.doctor(other)
         before = nodes.node(party).client.plan(text("card"))

@@ -83,6 +83,12 @@ CONFIG: dict[str, Entry] = {
         "Restore it from a backup of this folder; a new key is never made silently. A new node: isthmus init.",
         "请从备份恢复；系统不会自动生成新密钥。新建节点请执行 isthmus init。",
     ),
+    "rotating": Entry(
+        "The key of this node is being changed already, until {until} at the latest; it waits for {partners}.",
+        "本节点的密钥正在更换，最迟至 {until}；仍在等待 {partners}。",
+        "Wait until these partners have been heard with the new key, or revoke those that will not come back: isthmus partner ls",
+        "请等待这些合作方使用新密钥通信，或撤销不再往来的合作方：isthmus partner ls",
+    ),
     "not_a_node": Entry(
         "{path} is not the folder of a node.",
         "{path} 不是节点目录。",

@@ -15,7 +15,7 @@ import httpx
 
 from isthmus.base.errors import IsthmusError, LocalError, rebuild
 from isthmus.client.users import UserCalls
-from isthmus.store.audit import AuditCheck, AuditLine, Head, KeptHead, line_of
+from isthmus.store.audit import AuditCheck, AuditLine, DatedKey, Head, KeptHead, line_of
 from isthmus.store.folder import NodeFolder
 from isthmus.store.records import ENDED
 
@@ -28,6 +28,8 @@ class PartnerView(TypedDict):
 
     name: str
     key: str
+    fingerprint: str
+    next_fingerprint: str | None
     address: str | None
     words: list[str]
     confirmed: bool
@@ -41,6 +43,15 @@ class AcceptedView(PartnerView):
     """A partner just joined; `reply` is a line to carry back where the inviter does not listen."""
 
     reply: str | None
+
+
+class RotationView(TypedDict):
+    """The change of this node's key; `next_*` are None once it is over."""
+
+    fingerprint: str
+    next_fingerprint: str | None
+    until: str | None
+    waits_for: list[str]
 
 
 class DatasetView(TypedDict, total=False):
@@ -115,6 +126,7 @@ class AuditHeads(TypedDict):
 
     party: str
     keys: dict[str, str]
+    earlier_keys: list[dict[str, str]]
     heads: list[dict[str, Any]]
 
 
@@ -171,6 +183,14 @@ class Client(UserCalls):
     def confirm_partner(self, name: str, words: list[str]) -> PartnerView:
         confirmed: PartnerView = self._call("POST", f"/partners/{quote(name, '')}/confirm", {"words": words})
         return confirmed
+
+    def revoke_partner(self, name: str) -> PartnerView:
+        revoked: PartnerView = self._call("POST", f"/partners/{quote(name, '')}/revoke")
+        return revoked
+
+    def rotate(self, overlap_days: int = 7) -> RotationView:
+        rotation: RotationView = self._call("POST", "/partners/rotate", {"overlap_days": overlap_days})
+        return rotation
 
     def datasets(self) -> list[DatasetView]:
         return list(self._all("/datasets"))
@@ -248,8 +268,13 @@ class Client(UserCalls):
     def check_audit(self) -> AuditCheck:
         """Recomputes the whole audit log and compares it with the heads that partners hold."""
         told = self.audit_heads()
-        keys = {name: bytes.fromhex(key) for name, key in told["keys"].items()}
-        check = AuditCheck(told["party"], keys[told["party"]])
+        keys: dict[str, list[DatedKey]] = {}
+        for row in told["earlier_keys"]:
+            dated = DatedKey(bytes.fromhex(row["key"]), datetime.fromisoformat(row["until"]))
+            keys.setdefault(row["party"], []).append(dated)
+        for name, key in told["keys"].items():
+            keys.setdefault(name, []).append(DatedKey(bytes.fromhex(key)))
+        check = AuditCheck(told["party"], tuple(key.public_key for key in keys[told["party"]]))
         for line in self.audit():
             check.take(line)
         check.compare(map(_kept_head, told["heads"]), keys)

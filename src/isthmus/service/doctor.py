@@ -14,7 +14,7 @@ from cryptography import x509
 
 import isthmus
 from isthmus.base.errors import IsthmusError
-from isthmus.service.measured import Measurements
+from isthmus.service.rates import Rates
 from isthmus.store.folder import NodeFolder
 from isthmus.wire.link import LinkState, Probe
 
@@ -65,15 +65,14 @@ def examine_node(folder: NodeFolder, language: str) -> list[Finding]:
     return findings + [Finding("data", data) for data in config.data]
 
 
-async def examine_partner(path: Path, partner: str, language: str, measured: Measurements) -> list[Finding]:
+async def examine_partner(path: Path, partner: str, language: str, rates: Rates) -> list[Finding]:
     """Line, version, clock and sizes, measured now; plans count with the figures from now on."""
     zh = language == "zh"
     try:
-        probe = await path.probe(partner)
+        probe = await rates.measure(partner)
         state = path.state(partner)
     except IsthmusError as error:
         return [Finding(f"line to {partner}", error.sentence(language), "fail", error.hint(language))]
-    measured.keep(partner, probe)
     way = (
         ("dials" if state.dials else "is dialled")
         if not zh

@@ -61,6 +61,7 @@ __all__ = [
     "LinkState",
     "Partner",
     "Probe",
+    "Proxy",
     "Transport",
     "certificate_der",
     "client_context",
@@ -312,14 +313,17 @@ class Link:
         """Answer one request that came by other means than `listen`. Raises Refused."""
         return await self._listener.handle(path, body, Caller(address))
 
-    async def post_join(self, address: str, certificate_der: bytes | None, body: bytes) -> bytes:
+    async def post_join(
+        self, address: str, certificate_der: bytes | None, body: bytes, public_key: bytes = bytes(32)
+    ) -> bytes:
         """Hand `body` to the join callback of a node that is not a partner yet; used to accept an invitation.
+        `public_key` is its key, by which a relay finds it.
 
         Raises the error whose code the other node names, or LineError.
         """
         if len(body) > LIMITS[JOIN]:
             raise ValueError("a request to join is at most 16 KiB long")
-        stranger = Partner(address, bytes(32), address, certificate_der)
+        stranger = Partner(address, public_key, address, certificate_der)
         try:
             return await self._transport(stranger, JOIN, body)
         except Refused as refusal:

@@ -57,5 +57,5 @@ def node_routes(api: APIRouter, node: Node) -> None:
                 )
             if not known.confirmed:
                 raise ConfigError("not_confirmed", partner=known.name)
-            findings += await examine_partner(node.link, known.name, told_in, node.measured)
+            findings += await examine_partner(node.link, known.name, told_in, node.rates)
         return [asdict(finding) for finding in findings]
