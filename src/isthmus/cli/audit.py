@@ -49,7 +49,9 @@ def export(settings: Settings, since: str | None) -> None:
 
 @audit.command()
 @click.argument("file", type=click.File("r", encoding="utf-8"), required=False)
-@click.option("--key", help="Public key (64 hexadecimal figures) of the party whose log FILE is; the present one or an earlier one.")  # fmt: skip
+@click.option(
+    "--key", help="Public key (64 hexadecimal figures) of the party whose log FILE is, present or earlier."
+)
 @common
 @pass_settings
 def verify(settings: Settings, file: TextIO | None, key: str | None) -> int:

@@ -24,17 +24,16 @@ def serve(settings: Settings, until_eof: bool) -> None:
     def ready(node: Node, port: int) -> None:
         if settings.as_json:
             click.echo(json.dumps({"party": node.config.party, "port": port, "link_port": node.link_port}))
-        listens = node.config.listen
-        settings.say(
-            f"{node.config.party} runs; "
-            + (
-                f"partners reach it at {node.config.address} (listening on {listens})"
-                if listens
-                else "it calls out only"
-            ),
-            f"{node.config.party} 已启动；"
-            + (f"合作方地址 {node.config.address}（监听 {listens}）" if listens else "仅主动外连"),
-        )
+        config = node.config
+        if config.listen:
+            en = f"partners reach it at {config.address} (listening on {config.listen})"
+            zh = f"合作方地址 {config.address}（监听 {config.listen}）"
+        elif config.relay:
+            en = f"partners reach it through the relay {config.relay}"
+            zh = f"合作方经中继 {config.relay} 连接"
+        else:
+            en, zh = "it calls out only", "仅主动外连"
+        settings.say(f"{config.party} runs; {en}", f"{config.party} 已启动；{zh}")
 
     if until_eof:
         end_with_input()

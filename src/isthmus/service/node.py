@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isthmus.base.clock import Clock, SystemClock
-from isthmus.base.errors import LocalError
+from isthmus.base.errors import ConfigError, LocalError
 from isthmus.crypto.password import Passwords
 from isthmus.crypto.seal import TurningKey
 from isthmus.service.audit import Audit
@@ -35,7 +35,7 @@ from isthmus.service.rates import Rates
 from isthmus.store.audit import AuditKind
 from isthmus.store.folder import NodeFolder
 from isthmus.store.sql import SqlStore
-from isthmus.wire.link import Link, Proxy, certificate_der, server_context
+from isthmus.wire.link import Link, Proxy, Relayed, certificate_der, server_context
 from isthmus.wire.message import Message
 
 _TEND_S = 60.0
@@ -64,9 +64,12 @@ class Node:
         if self.config.proxy:
             user = self.config.proxy_user
             proxy = Proxy(self.config.proxy, user, folder.proxy_password() if user else "")
-        direct = self.config.mode == "direct"
-        certificate = certificate_der(folder.certificate.read_bytes()) if direct else None
-        own = Side(self.config.party, key.public, self.config.address if direct else None, certificate)
+        shown = {"direct": folder.certificate, "relay": folder.relay_certificate}.get(self.config.mode)
+        if shown is not None and not shown.is_file():
+            raise ConfigError("key_missing", path=str(shown))
+        certificate = None if shown is None else certificate_der(shown.read_bytes())
+        own = Side(self.config.party, key.public, self.config.reached_at, certificate)
+        self.relay: Relayed | None = None
         self.store = SqlStore(folder.place())
         self.link = Link(
             folder.party_key(),
@@ -106,6 +109,7 @@ class Node:
         )
         self.retention = Retention(self.config.retention, self.store, self.audit, clock, folder.job)
         self.key = key
+        self._side = own
         self._tending: asyncio.Task[None] | None = None
         self.link_port: int | None = None
         self._started = False
@@ -120,6 +124,8 @@ class Node:
             except (OSError, OverflowError) as error:
                 why = getattr(error, "strerror", None) or "it cannot be opened"
                 raise LocalError("port_taken", port=self.config.listen, why=why) from None
+        if self.config.relay and self._side.certificate_der is not None:
+            self.relay = self.link.take_from(self.config.relay, self._side.certificate_der)
         self.audit.write(AuditKind.NODE_STARTED)
         self.partners.begin()
         self.jobs.begin()

@@ -118,7 +118,9 @@ class NodeFolder:
             certificate, tls_key = make_certificate(config.party, hosts)
             folder.certificate.write_bytes(certificate)
             _write_secret(folder.tls_key, tls_key)
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(
+            config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+        )
         folder._config.write_text(text, encoding="utf-8")
         return folder
 

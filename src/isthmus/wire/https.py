@@ -267,7 +267,8 @@ class TlsServer(abc.ABC):
         self, request: web.BaseRequest, first: int = 0, expect: Callable[[bytes, int], None] | None = None
     ) -> bytes:
         """`expect` sees the first `first` bytes and the size before the rest is read, and may raise Refused."""
-        size = self._size(request)
+        if (size := self._size(request)) == 0:
+            return b""
         try:
             async with asyncio.timeout(_BODY_S):
                 if expect is None or size < first:

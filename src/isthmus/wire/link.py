@@ -52,6 +52,7 @@ from isthmus.wire.lane import Lane
 from isthmus.wire.listener import LIMITS, Caller, Join, Listener
 from isthmus.wire.message import MESSAGE_MAX_BYTES
 from isthmus.wire.peer import CONTROL, JOIN, Here, LinkState, MetWith, Partner, Peer, Refused
+from isthmus.wire.relayed import SCHEME, Relayed
 
 __all__ = [
     "CONTROL",
@@ -62,6 +63,7 @@ __all__ = [
     "Partner",
     "Probe",
     "Proxy",
+    "Relayed",
     "Transport",
     "certificate_der",
     "client_context",
@@ -185,7 +187,9 @@ class Link:
         self._here.met_with = met_with
         self._give_up_s = give_up_s
         self._http = HttpTransport(poll_s, proxy, self._count)
-        self._transport = transport or self._http
+        self._transport = transport or self._send
+        self._relays: dict[tuple[str, bytes], Relayed] = {}
+        self._taking: list[asyncio.Task[None]] = []
         self._listener = Listener(self._here, join)
         self._server: HttpServer | None = None
         self._peers: dict[str, Peer] = {}
@@ -257,6 +261,12 @@ class Link:
         self._server = HttpServer(self._listener)
         return await self._server.listen(host, port, ssl_context)
 
+    def take_from(self, address: str, certificate_der: bytes) -> Relayed:
+        """Take what partners send through this relay, from now on."""
+        relay = self._relay(address, certificate_der)
+        self._taking.append(asyncio.create_task(relay.serve(self._listener.handle)))
+        return relay
+
     async def start(self) -> None:
         """Begin to dial the partners that have an address."""
         if not self._started:
@@ -277,6 +287,9 @@ class Link:
             self._undial(peer)
         if self._leaving:
             await asyncio.gather(*self._leaving)
+        for task in self._taking:
+            task.cancel()
+        await asyncio.gather(*self._taking, return_exceptions=True)
         if self._server is not None:
             await self._server.close()
             self._server = None
@@ -330,6 +343,19 @@ class Link:
             raise _refusal(refusal, address) from None
         finally:
             await self._http.forget(stranger)
+
+    async def _send(self, partner: Partner, path: str, body: bytes) -> bytes:
+        """Over HTTPS, to where a partner listens or through its relay."""
+        address = partner.address or ""
+        if address.startswith(SCHEME) and partner.certificate_der is not None:
+            return await self._relay(address, partner.certificate_der).ask(partner, path, body)
+        return await self._http(partner, path, body)
+
+    def _relay(self, address: str, certificate_der: bytes) -> Relayed:
+        place = (address.removeprefix(SCHEME), certificate_der)
+        if place not in self._relays:
+            self._relays[place] = Relayed(self._here, self._http, *place)
+        return self._relays[place]
 
     def _peer(self, name: str) -> Peer:
         if (peer := self._peers.get(name)) is None:
