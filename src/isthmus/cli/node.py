@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 
 import isthmus
-from isthmus.base.errors import ConfigError, IsthmusError
+from isthmus.base.errors import ConfigError, IsthmusError, LocalError
 from isthmus.cli.output import Settings, common, pass_settings, table
 from isthmus.service.doctor import examine_node
 from isthmus.service.keys import shown as fingerprint
+from isthmus.service.letter import Way, write_letter
 from isthmus.service.users import check_name, first_admin
 from isthmus.store.folder import NodeFolder, make_config
 from isthmus.wire.link import certificate_der, make_certificate
@@ -103,13 +104,21 @@ def init(
 
 @click.command()
 @click.option("--partner", help="Also try the path to this partner.")
+@click.option("--idle-s", type=click.FloatRange(0, 60), default=5, show_default=True,
+              help="With --partner: how long a silence to try; 30 shows whether a gateway cuts idle lines.")  # fmt: skip
+@click.option(
+    "--letter", is_flag=True, help="Write the request to the network team, one page, and nothing else."
+)
 @common
 @pass_settings
-def doctor(settings: Settings, partner: str | None) -> int:
+def doctor(settings: Settings, partner: str | None, idle_s: float, letter: bool) -> int:
     """Look at the node, its machine, and the line to a partner. Exit 1 if something fails."""
+    if letter:
+        click.echo(_letter(settings), nl=False)
+        return 0
     try:
         with settings.client() as client:
-            findings = client.doctor(partner)
+            findings = client.doctor(partner, idle_s)
     except IsthmusError as error:
         if partner or error.code not in ("not_running", "key_missing", "file_mode", "not_a_node"):
             raise
@@ -131,6 +140,18 @@ def doctor(settings: Settings, partner: str | None) -> int:
         ),
     )
     return 1 if any(finding["verdict"] == "fail" for finding in findings) else 0
+
+
+def _letter(settings: Settings) -> str:
+    """Names the partners where the node runs; without it only what the config says."""
+    config = settings.folder.config()
+    ways: list[Way] = []
+    try:
+        with settings.client() as client:
+            ways = [Way(partner["name"], partner["address"]) for partner in client.partners()]
+    except LocalError:
+        settings.say("The node does not run: partners are left out.", "节点未运行：未列出合作方。")
+    return write_letter(config, ways, settings.language)
 
 
 @click.command()

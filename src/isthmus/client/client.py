@@ -167,8 +167,10 @@ class Client(UserCalls):
     def node(self) -> dict[str, Any]:
         return dict(self._call("GET", "/node"))
 
-    def doctor(self, partner: str | None = None) -> list[dict[str, str]]:
-        return list(self._call("GET", "/node/doctor", query={"partner": partner} if partner else {}))
+    def doctor(self, partner: str | None = None, idle_s: float = 0) -> list[dict[str, str]]:
+        """`idle_s`: how long a silence on the line to the partner is tried."""
+        query = {"partner": partner, "idle_s": str(idle_s)} if partner else {}
+        return list(self._call("GET", "/node/doctor", query=query))
 
     def partners(self) -> list[PartnerView]:
         return list(self._all("/partners"))

@@ -22,7 +22,7 @@ _WAIT_S = 30.0
 class Probes(Protocol):
     """What measuring needs of the link."""
 
-    async def probe(self, partner_name: str) -> Probe: ...
+    async def probe(self, partner_name: str, idle_s: float = 0.0) -> Probe: ...
 
 
 class Rates:
@@ -39,9 +39,9 @@ class Rates:
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def measure(self, partner: str) -> Probe:
+    async def measure(self, partner: str, idle_s: float = 0.0) -> Probe:
         """Measures and keeps; where the partner dials, it is asked to measure. Raises the error that stands in the way."""
-        probe = await self._link.probe(partner)
+        probe = await self._link.probe(partner, idle_s)
         if probe.up_bytes_per_s is None:
             return await self._ask(partner, probe)
         self._measured.keep(partner, probe)

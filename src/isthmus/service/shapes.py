@@ -87,9 +87,30 @@ class ProblemShape(ErrorShape):
     trace_id: str
 
 
-class NodeShape(BaseModel):
+_ROTATION: dict[str, Any] = {
+    "fingerprint": "0c1f 77ab 90de 4402 5a6b 1e3c 88f0 d2b7",
+    "next_fingerprint": "a41c 09be 7d52 3f80 6c11 e9d4 02ab 57f3",
+    "until": _AT,
+    "waits_for": ["data-co"],
+}
+
+
+class RotationShape(BaseModel):
+    """The change of this node's key: fingerprints, when the overlap ends, partners not yet heard with the new key. What
+    is null or empty while no key is being changed: everything but `fingerprint`."""
+
+    model_config = _like(_ROTATION)
+
+    fingerprint: str
+    next_fingerprint: str | None
+    until: str | None
+    waits_for: list[str]
+
+
+class NodeShape(RotationShape):
     model_config = _like(
-        {
+        _ROTATION
+        | {
             "party": "bank",
             "version": "0.1.0",
             "mode": "direct",
@@ -122,25 +143,6 @@ class LineShape(BaseModel):
     model_config = _like({"line": "isthmus-invite-1.eyJ..."})
 
     line: str
-
-
-class RotationShape(BaseModel):
-    """The change of this node's key: fingerprints, when the overlap ends, partners not yet heard with the new key. What
-    begins with `next` is null once it is over."""
-
-    model_config = _like(
-        {
-            "fingerprint": "0c1f 77ab 90de 4402 5a6b 1e3c 88f0 d2b7",
-            "next_fingerprint": "a41c 09be 7d52 3f80 6c11 e9d4 02ab 57f3",
-            "until": _AT,
-            "waits_for": ["data-co"],
-        }
-    )
-
-    fingerprint: str
-    next_fingerprint: str | None
-    until: str | None
-    waits_for: list[str]
 
 
 class PartnerShape(BaseModel):

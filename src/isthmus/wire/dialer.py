@@ -12,18 +12,20 @@ import logging
 import os
 import struct
 from collections.abc import Awaitable, Callable, Collection, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError
 from isthmus.crypto.seal import Dialing, PartyKey, check_version, fingerprint, names
-from isthmus.wire.envelope import BODY_MAX_BYTES, Header, Kind
+from isthmus.wire.envelope import BODY_MAX_BYTES, IDLE_MAX_S, Header, Kind
 from isthmus.wire.lane import Lane
 from isthmus.wire.peer import CONTROL, EXCHANGE, HELLO, Here, Partner, Peer, Refused, said
 from isthmus.wire.session import Session
 
 Transport = Callable[[Partner, str, bytes], Awaitable[bytes]]
 """Carries one request to a partner: path and body in, body of the answer out. Raises Refused or LineError."""
+
+Pace = Callable[[], tuple[float, float] | None]
 
 WIDTH: Final = 4
 _SESSION_S: Final = 3600.0
@@ -46,6 +48,14 @@ class Probe:
     down_bytes_per_s: float | None
     version: int | None
     clock_offset_s: float | None
+    held_s: float | None = None
+    """For how long an answer was held back and still came."""
+    cut_s: float | None = None
+    """After how long the path gave up an answer that was held back."""
+    begins_s: float | None = None
+    """Of a large answer: how long until it began,"""
+    comes_s: float | None = None
+    """and then until it was there."""
 
 
 class Dialer:
@@ -78,13 +88,34 @@ class Dialer:
     async def stopped(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def probe(self) -> Probe:
-        """Raises the LineError or PeerError that stands in the way."""
+    async def probe(self, idle_s: float = 0.0, pace: Pace = lambda: None) -> Probe:
+        """`idle_s`: for how long to ask for silence, at most a minute; `pace` is that of the newest large answer. Raises
+        the LineError or PeerError that stands in the way."""
         await self._peer.signal.until(
-            lambda: self._session or self._peer.gone, self._here.clock, self._here.poll_s
+            lambda: self._session or self._peer.gone, self._here.clock, self._peer.patience_s()
         )
         if (session := self._session) is None:
             raise self._peer.problem()
+        silence = asyncio.ensure_future(self._silence(session, min(idle_s, IDLE_MAX_S)))
+        try:
+            found = await self._measure(session, pace)
+            held_s, cut_s = await silence
+            return replace(found, held_s=held_s, cut_s=cut_s)
+        finally:
+            silence.cancel()
+
+    async def _silence(self, session: Session, idle_s: float) -> tuple[float | None, float | None]:
+        """For how long an answer was held back and came, or after how long it was given up."""
+        if idle_s <= 0:
+            return None, None
+        began_s = self._here.clock.monotonic_s()
+        try:
+            await self._ask(session, Kind.PROBE, ack=int(idle_s * 1000))
+        except LineError:
+            return None, self._here.clock.monotonic_s() - began_s
+        return idle_s, None
+
+    async def _measure(self, session: Session, pace: Pace) -> Probe:
         clock = self._here.clock
         trips = []
         for _ in range(5):
@@ -105,7 +136,17 @@ class Dialer:
             up = await self._rate(lambda: self._ask(session, Kind.PROBE, body), largest, trip_s)
             down = await self._rate(lambda: self._ask(session, Kind.PROBE, number=largest), largest, trip_s)
         self._peer.round_trip_s = trip_s
-        return Probe(trip_s, largest, up, down, self._peer.version, self._peer.clock_offset_s)
+        begins, comes = pace() or (None, None)
+        return Probe(
+            trip_s,
+            largest,
+            up,
+            down,
+            self._peer.version,
+            self._peer.clock_offset_s,
+            begins_s=begins,
+            comes_s=comes,
+        )
 
     async def _rate(self, ask: Callable[[], Awaitable[Answer]], size_bytes: int, trip_s: float) -> float:
         """Bytes a second with several exchanges under way."""

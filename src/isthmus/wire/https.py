@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import base64
 import contextlib
 import hashlib
 import ipaddress
@@ -41,6 +42,7 @@ _IDLE_S: Final = 120.0
 _CONNECTIONS_MAX: Final = 1024
 _BUFFER_BYTES: Final = 512 * 2**10
 _SLICE_BYTES: Final = 128 * 2**10
+_LARGE_BYTES: Final = 512 * 2**10
 
 Count = Callable[[str, int, int], None]
 """Told of header bytes: partner's name, sent, received."""
@@ -55,8 +57,11 @@ class Proxy:
     password: str = field(default="", repr=False)
 
     @property
-    def login(self) -> aiohttp.BasicAuth | None:
-        return None if self.user is None else aiohttp.BasicAuth(self.user, self.password, "utf-8")
+    def headers(self) -> dict[str, str] | None:
+        if self.user is None:
+            return None
+        login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return {"Proxy-Authorization": f"Basic {login}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class HttpTransport:
         self._poll_s = poll_s
         self._proxy = proxy
         self._count = count
+        self.pace: dict[str, tuple[float, float]] = {}
+        """Of the newest large answer of each partner: seconds until it began, and then until it was there."""
         self._sessions: dict[tuple[str, str | None, bytes | None], aiohttp.ClientSession] = {}
 
     async def __call__(self, partner: Partner, path: str, body: bytes) -> bytes:
@@ -89,19 +96,24 @@ class HttpTransport:
         """One request to the host of `partner`, and its answer of whatever status."""
         session = self._session(partner)
         url = f"{(partner.address or '').rstrip('/')}{path}"
+        now_s = asyncio.get_running_loop().time
+        asked_s = now_s()
         try:
             async with session.post(
                 url,
                 data=_slices(body),
                 headers={"Content-Length": str(len(body)), **(headers or {})},
                 proxy=self._proxy.url if self._proxy else None,
-                proxy_auth=self._proxy.login if self._proxy else None,
+                proxy_headers=self._proxy.headers if self._proxy else None,
                 allow_redirects=False,
             ) as response:
                 size = response.content_length
                 if size is None or size > ENVELOPE_MAX_BYTES:
                     raise Refused(response.status if response.status != 200 else 502)
+                began_s = now_s()
                 reply = await _take(response.content, size)
+                if size >= _LARGE_BYTES:
+                    self.pace[partner.name] = (began_s - asked_s, now_s() - began_s)
                 self._counted(partner, response)
                 return Reply(response.status, response.headers, reply)
         except aiohttp.ClientHttpProxyError as error:

@@ -310,14 +310,14 @@ class Link:
     def state(self, partner_name: str) -> LinkState:
         return self._peer(partner_name).state()
 
-    async def probe(self, partner_name: str) -> Probe:
-        """Measure the path to a partner; raises the LineError that stands in the way."""
+    async def probe(self, partner_name: str, idle_s: float = 0.0) -> Probe:
+        """Measure the path to a partner, with a silence of `idle_s` in it; raises the LineError that stands in the way."""
         peer = self._peer(partner_name)
         if (dialer := self._dialers.get(partner_name)) is not None and not (
             peer.carried_by_partner and not peer.first
         ):
-            return await dialer.probe()
-        await peer.signal.until(lambda: peer.away_s() is None, self._here.clock, self._here.poll_s)
+            return await dialer.probe(idle_s, lambda: self._http.pace.get(partner_name))
+        await peer.signal.until(lambda: peer.away_s() is None, self._here.clock, peer.patience_s())
         if peer.away_s() is not None:
             raise peer.problem()
         return Probe(peer.round_trip_s, None, None, None, peer.version, peer.clock_offset_s)

@@ -17,7 +17,15 @@ from typing import Any, Final
 from isthmus.base.clock import Clock
 from isthmus.base.errors import IsthmusError, LineError, PeerError
 from isthmus.crypto.seal import GREETING_BYTES, answer, fingerprint, names, prefix
-from isthmus.wire.envelope import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES, REQUESTS, Header, Kind, read_header
+from isthmus.wire.envelope import (
+    BODY_MAX_BYTES,
+    ENVELOPE_MAX_BYTES,
+    IDLE_MAX_S,
+    REQUESTS,
+    Header,
+    Kind,
+    read_header,
+)
 from isthmus.wire.lane import Lane
 from isthmus.wire.peer import EXCHANGE, HELLO, JOIN, Here, Peer, Refused, said
 from isthmus.wire.session import Session
@@ -244,6 +252,8 @@ class Listener:
             peer.clock_offset_s = -ahead_s
             return reply(Kind.PONG)
         if header.kind == Kind.PROBE:
+            hold_s = min(header.ack / 1000, IDLE_MAX_S)
+            await peer.signal.until(lambda: peer.gone, self._here.clock, hold_s)
             return reply(Kind.PONG, os.urandom(min(header.number, BODY_MAX_BYTES)))
 
         wait = _Wait(self, entry)

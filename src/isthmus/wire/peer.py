@@ -23,6 +23,7 @@ CONTROL: Final = bytes(32)
 """Job digest of the channel on which two nodes talk about jobs."""
 
 _PATIENCE_S: Final = 15.0
+_KNOWN_DOWN_S: Final = 3.0
 _CLOSED_KEPT: Final = 256
 _RETRY_MAX_S: Final = 10.0
 
@@ -227,6 +228,10 @@ class Peer:
     def problem(self) -> IsthmusError:
         """Why the line is down."""
         return self._problem or LineError("unreachable", partner=self.name, why="it has not called yet")
+
+    def patience_s(self) -> float:
+        """How long to wait for the line before somebody is told that it is down: not long where that is known."""
+        return self.here.poll_s if self._problem is None else min(self.here.poll_s, _KNOWN_DOWN_S)
 
     def leave(self) -> None:
         """This node stops, or forgets the partner."""
