@@ -84,6 +84,7 @@ def until(ready: Any, limit_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.trust("T23")
 @pytest.mark.slow
 def test_t23_two_nodes_that_do_not_listen_join_and_train_through_a_relay_that_reads_nothing(
     tmp_path: Path,

@@ -62,7 +62,7 @@ class Party:
         """What a check of the audit log finds, heads of all partners included."""
         store = self.node.store
         own = lineage(store, self.name, self.node.key.public)
-        check = AuditCheck(self.name, tuple(key.public_key for key in own))
+        check = AuditCheck(self.name, own)
         for line in store.audit(limit=10_000):
             check.take(line)
         keys = {kept.partner: lineage(store, kept.partner, None) for kept in store.heads()}

@@ -81,6 +81,7 @@ def sample(path: str) -> str:
     return "http://node" + path.replace("{", "").replace("}", "")
 
 
+@pytest.mark.trust("T26")
 def test_the_table_names_every_route_and_no_other(tmp_path: Path) -> None:
     async def play(client: httpx.AsyncClient, node: Node) -> None:
         found = {(m, r.path) for r in routes_of(make_app(node, "x").routes) for m in r.methods or ()}
@@ -95,6 +96,7 @@ def test_the_table_names_every_route_and_no_other(tmp_path: Path) -> None:
     asking(tmp_path, play)
 
 
+@pytest.mark.trust("T26")
 def test_every_route_answers_everybody_as_the_table_says(tmp_path: Path) -> None:
     async def play(client: httpx.AsyncClient, node: Node) -> None:
         del client.headers["authorization"]

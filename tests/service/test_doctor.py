@@ -91,6 +91,7 @@ def test_a_partner_that_asks_all_the_time_is_measured_once(tmp_path: Path) -> No
     play(test)
 
 
+@pytest.mark.trust("N3")
 def test_n3_a_gateway_with_small_bodies_and_short_patience_is_named_with_its_settings(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (_, other):
@@ -114,6 +115,7 @@ def test_n3_a_gateway_with_small_bodies_and_short_patience_is_named_with_its_set
     play(test)
 
 
+@pytest.mark.trust("N3")
 def test_n3_answers_that_a_gateway_collects_first_are_noticed(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (_, other):
@@ -132,6 +134,7 @@ def test_n3_answers_that_a_gateway_collects_first_are_noticed(tmp_path: Path) ->
     play(test)
 
 
+@pytest.mark.trust("T22")
 def test_t22_a_gateway_that_opens_tls_is_named_as_such(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (bank, other):
@@ -167,6 +170,7 @@ def test_a_name_that_is_not_known_and_a_proxy_that_refuses_are_named(tmp_path: P
             assert known is not None
             other.node.store.put_partner(replace(known, address="https://bank.invalid:8443"))
             await other.again()
+            await until(lambda: other.node.link.state("bank").problem)
             found = await ask(other, "bank", "zh")
             assert found["name"].verdict == "fail"
             assert found["name"].cure
@@ -232,6 +236,7 @@ def _certificate_for(days: float) -> bytes:
     return builder.not_valid_after(now + timedelta(days=days)).sign(key, SHA256()).public_bytes(Encoding.DER)
 
 
+@pytest.mark.trust("D5")
 @pytest.mark.parametrize(
     ("days", "verdict", "word"),
     [(40, "ok", ""), (29, "warn", "month"), (6.5, "warn", "week"), (0.5, "fail", "Now"), (-3, "fail", "Now")],

@@ -234,6 +234,7 @@ def test_a_confirmed_partner_is_not_replaced_by_an_invitation() -> None:
     refused("bad_invitation", bank, bank.partners.invite())
 
 
+@pytest.mark.trust("T22", "A7")
 def test_someone_in_between_makes_other_words() -> None:
     network, bank, other = two()
     middle_to_other = Institution("bank", network, "https://evil.example:1")

@@ -243,6 +243,7 @@ async def calls(key: PartyKey, bank: Party, certificate: bytes) -> IsthmusError 
         await link.close(0)
 
 
+@pytest.mark.trust("T22")
 def test_the_key_that_was_given_up_opens_nothing(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (bank, other):
@@ -282,13 +283,16 @@ def test_what_the_old_key_signed_is_taken_for_the_overlap_and_stands_in_the_reco
             bank.clock.ahead = timedelta(days=8)
             with pytest.raises(PeerError):
                 verify_consent(b"d" * 32, 1, "data-co", keys(), consent)
-            dated = lineage(bank.node.store, "data-co", partner.public_key)
-            then = tuple(k.public_key for k in dated if k.until is None or before <= k.until)
-            verify_consent(b"d" * 32, 1, "data-co", then, consent)
+            (retired,) = bank.node.store.known_keys("data-co")
+            assert (retired.public_key, retired.state) == (old.public, "retired")
+            assert before < retired.at < retired.until
+            record = lineage(bank.node.store, "data-co", partner.public_key)
+            verify_consent(b"d" * 32, 1, "data-co", record, consent)
 
     play(test)
 
 
+@pytest.mark.trust("T25")
 def test_an_exported_log_is_checked_with_the_first_key_or_the_last(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (bank, other):
@@ -340,6 +344,7 @@ def test_a_line_that_the_old_key_signs_after_its_end_is_found(tmp_path: Path) ->
     play(test)
 
 
+@pytest.mark.trust("T22")
 def test_a_revoked_partner_is_out_at_once_and_comes_back_by_a_new_invitation_only(tmp_path: Path) -> None:
     async def test() -> None:
         async with two(tmp_path) as (bank, other):
@@ -372,5 +377,21 @@ def test_a_revoked_partner_is_out_at_once_and_comes_back_by_a_new_invitation_onl
             await join(bank, other)
             assert (bank.findings(), other.findings()) == ([], [])
             verify(other.node.key.public, other.node.key.sign(b"x"), b"x")
+
+    play(test)
+
+
+@pytest.mark.trust("P6")
+@pytest.mark.parametrize("years", [-10, 10])
+def test_a_partner_whose_clock_is_years_off_follows_a_change_of_keys_as_well(
+    tmp_path: Path, years: int
+) -> None:
+    async def test() -> None:
+        async with two(tmp_path) as (bank, other):
+            other.clock.ahead = timedelta(days=365 * years)
+            other.node.keys.rotate()
+            bank.node.keys.rotate()
+            await until(lambda: followed(bank, other) and followed(other, bank))
+            assert (bank.findings(), other.findings()) == ([], [])
 
     play(test)

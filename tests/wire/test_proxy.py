@@ -137,6 +137,7 @@ def test_a_proxy_that_is_not_there_is_named() -> None:
     run(test)
 
 
+@pytest.mark.trust("N3")
 def test_n3_a_proxy_that_cuts_idle_lines_costs_no_message() -> None:
     """Answers are held back for longer than the proxy allows silence, so every idle request is cut under way."""
 

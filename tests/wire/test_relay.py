@@ -100,6 +100,7 @@ async def both_ways(a: Link, b: Link, count: int = 60) -> None:
     assert one == two == 2**count - 1
 
 
+@pytest.mark.trust("T23")
 def test_t23_messages_cross_a_relay_that_holds_nothing_readable() -> None:
     async def test() -> None:
         relay = Recording()
@@ -188,6 +189,7 @@ TRICKS = (
 )
 
 
+@pytest.mark.trust("T22", "T23", "K16")
 @pytest.mark.parametrize("trick", TRICKS)
 def test_t22_t23_k16_whatever_a_relay_does_to_what_it_passes_on_each_message_comes_once_and_in_order(
     trick: str,
@@ -201,6 +203,7 @@ def test_t22_t23_k16_whatever_a_relay_does_to_what_it_passes_on_each_message_com
     run(test)
 
 
+@pytest.mark.trust("T22", "T23")
 def test_t22_a_relay_that_swaps_requests_between_partners_makes_neither_of_them_believe_it() -> None:
     """What B and C send to A changes places: A gets every message of either, as the partner's whose it is."""
 
@@ -278,6 +281,7 @@ def test_a_relay_that_is_started_again_is_used_again_and_the_messages_go_on() ->
     run(test)
 
 
+@pytest.mark.trust("N1")
 def test_n1_without_the_partner_the_relay_says_so_and_the_line_waits() -> None:
     async def test() -> None:
         relay = Recording()

@@ -15,7 +15,7 @@ import httpx
 
 from isthmus.base.errors import IsthmusError, LocalError, rebuild
 from isthmus.client.users import UserCalls
-from isthmus.store.audit import AuditCheck, AuditLine, DatedKey, Head, KeptHead, line_of
+from isthmus.store.audit import AuditCheck, AuditLine, Head, KeptHead, line_of
 from isthmus.store.folder import NodeFolder
 from isthmus.store.records import ENDED
 
@@ -270,13 +270,11 @@ class Client(UserCalls):
     def check_audit(self) -> AuditCheck:
         """Recomputes the whole audit log and compares it with the heads that partners hold."""
         told = self.audit_heads()
-        keys: dict[str, list[DatedKey]] = {}
-        for row in told["earlier_keys"]:
-            dated = DatedKey(bytes.fromhex(row["key"]), datetime.fromisoformat(row["until"]))
-            keys.setdefault(row["party"], []).append(dated)
-        for name, key in told["keys"].items():
-            keys.setdefault(name, []).append(DatedKey(bytes.fromhex(key)))
-        check = AuditCheck(told["party"], tuple(key.public_key for key in keys[told["party"]]))
+        rows = [(row["party"], row["key"]) for row in told["earlier_keys"]] + list(told["keys"].items())
+        keys: dict[str, tuple[bytes, ...]] = {}
+        for name, key in rows:
+            keys[name] = (*keys.get(name, ()), bytes.fromhex(key))
+        check = AuditCheck(told["party"], keys[told["party"]])
         for line in self.audit():
             check.take(line)
         check.compare(map(_kept_head, told["heads"]), keys)

@@ -26,7 +26,7 @@ from isthmus.base.errors import ConfigError, LocalError, PeerError
 from isthmus.crypto.seal import PartyKey, TurningKey, fingerprint, verify
 from isthmus.service.audit import Audit
 from isthmus.service.partner_line import KeyOffered, KeyPinned
-from isthmus.store.audit import AuditKind, DatedKey
+from isthmus.store.audit import AuditKind
 from isthmus.store.folder import NodeFolder
 from isthmus.store.records import KnownKey, Store, StoredPartner
 from isthmus.wire.link import Partner
@@ -250,11 +250,10 @@ def signing_keys(store: Store, partner: StoredPartner, clock: Clock) -> tuple[by
     return (partner.public_key, *(row.public_key for row in rows))
 
 
-def lineage(store: Store, party: str, public_key: bytes | None) -> list[DatedKey]:
-    """Every key that a party has had here, the oldest first."""
-    rows = [row for row in store.known_keys(party) if row.state != "next"]
-    keys = [DatedKey(row.public_key, row.until) for row in rows]
-    return keys if public_key is None else [*keys, DatedKey(public_key)]
+def lineage(store: Store, party: str, public_key: bytes | None) -> tuple[bytes, ...]:
+    """Every key that a party has had here, the oldest first; `public_key` is the one it has now."""
+    earlier = tuple(row.public_key for row in store.known_keys(party) if row.state != "next")
+    return earlier if public_key is None else (*earlier, public_key)
 
 
 def shown(public_key: bytes) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -199,17 +199,6 @@ class Finding:
     partner: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DatedKey:
-    """A public key of a party; where it was given up, until when what it had signed was taken."""
-
-    public_key: bytes
-    until: datetime | None = None
-
-
-Keys = bytes | Sequence[DatedKey]
-
-
 def lineage_of(lines: Iterable[AuditLine], public_key: bytes) -> tuple[bytes, ...]:
     """The keys of a log, oldest first, as far as its lines lead to `public_key` or on from it; none of it is verified.
 
@@ -305,17 +294,18 @@ class AuditCheck:
             return
         raise PeerError("bad_signature", partner=self._party)
 
-    def compare(self, kept: Iterable[KeptHead], keys: Mapping[str, Keys]) -> None:
+    def compare(self, kept: Iterable[KeptHead], keys: Mapping[str, Publics]) -> None:
         """After the last line: compares with the heads that partners hold, and the partners' own heads with each other.
 
-        `kept` in the order in which they came; `keys` are the public keys of the partners.
+        `kept` in the order in which they came; `keys` are the public keys of the partners, given-up ones included: a head was
+        checked when it came, and no clock is asked again.
         """
         cut: dict[str, int] = {}
         newest: dict[str, int] = {}
         theirs: dict[tuple[str, int], bytes] = {}
         for found in kept:
             head, partner = found.head, found.partner
-            key = self._keys if found.whose == "own" else _valid(keys.get(partner, b""), found.at)
+            key = self._keys if found.whose == "own" else keys.get(partner, b"")
             try:
                 head.check(self._party if found.whose == "own" else partner, key)
             except PeerError:
@@ -336,13 +326,6 @@ class AuditCheck:
 
     def _find(self, trouble: Trouble, first: int, last: int, partner: str = "") -> None:
         self.findings.append(Finding(trouble, first, last, partner))
-
-
-def _valid(keys: Keys, at: datetime) -> Publics:
-    """The keys whose signatures were taken at that time."""
-    if isinstance(keys, bytes):
-        return keys
-    return tuple(key.public_key for key in keys if key.until is None or at <= key.until)
 
 
 def known_code(code: str) -> str:
