@@ -70,6 +70,7 @@ class Dialer:
         self._kept: Session | None = None
         """The newest session that the listener has not disowned."""
         self._kept_until_s = 0.0
+        self._renewals = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -169,12 +170,16 @@ class Dialer:
                 self._session = None
                 await clock.sleep(_STAND_BY_S)
                 continue
+            renewals = self._renewals
             try:
                 session = await self._resume()
             except (LineError, PeerError) as error:
                 tries += 1
                 peer.lost(error)
                 await clock.sleep(self._here.pause_s(tries))
+                continue
+            if self._renewals != renewals:  # keys have changed while hands were shaken with the ones before
+                self._kept = None
                 continue
             self._session, tries = session, 0
             peer.heard()
@@ -205,13 +210,14 @@ class Dialer:
 
     def renew(self) -> None:
         """Shake hands anew: keys have changed."""
+        self._renewals += 1
         self._kept = self._session = None
         self._peer.signal.notify()
 
     def uses(self, own: Collection[bytes], theirs: Collection[bytes]) -> bool:
-        """Whether the session, if there is one, was made with these keys."""
+        """Whether there is a session that was made with these keys."""
         session = self._kept
-        return session is None or (session.own_public in own and session.partner_public in theirs)
+        return session is not None and session.own_public in own and session.partner_public in theirs
 
     async def _shake(self) -> Session:
         """With the newest keys of both; while a key is being changed, where those are not accepted, with the older ones."""
@@ -244,6 +250,7 @@ class Dialer:
         peer.clock_offset_s = (keys.theirs.time_ms - here.time_ms()) / 1000 + trip_s / 2
         await self._ping(session)
         peer.met(session.boot)
+        self._kept = session
         here.met_with(peer.name, session.own_public, session.partner_public)
         return session
 
