@@ -25,14 +25,17 @@ def serve(settings: Settings, until_eof: bool) -> None:
         if settings.as_json:
             click.echo(json.dumps({"party": node.config.party, "port": port, "link_port": node.link_port}))
         config = node.config
+        en, zh = "it calls out only", "仅主动外连"
         if config.listen:
-            en = f"partners reach it at {config.address} (listening on {config.listen})"
-            zh = f"合作方地址 {config.address}（监听 {config.listen}）"
+            en, zh = (
+                f"partners reach it at {config.address} (listening on {config.listen})",
+                f"合作方地址 {config.address}（监听 {config.listen}）",
+            )
         elif config.relay:
-            en = f"partners reach it through the relay {config.relay}"
-            zh = f"合作方经中继 {config.relay} 连接"
-        else:
-            en, zh = "it calls out only", "仅主动外连"
+            en, zh = (
+                f"partners reach it through the relay {config.relay}",
+                f"合作方经中继 {config.relay} 连接",
+            )
         settings.say(f"{config.party} runs; {en}", f"{config.party} 已启动；{zh}")
 
     if until_eof:

@@ -22,14 +22,13 @@ class Way:
 
 def write_letter(config: NodeConfig, ways: Sequence[Way], language: str) -> str:
     """In English or Chinese, at most about fifty lines for a few partners."""
-    zh = language == "zh"
-    rows = _rows(config, ways, zh)
+    rows = _rows(config, ways, language)
     listing = "\n".join(f"  {number}. {row}" for number, row in enumerate(rows, 1))
-    return (_zh if zh else _en)(config, listing)
+    return _page(config.party, listing, language)
 
 
-def _rows(config: NodeConfig, ways: Sequence[Way], zh: bool) -> list[str]:
-    rows = []
+def _rows(config: NodeConfig, ways: Sequence[Way], language: str) -> list[str]:
+    zh, rows = language == "zh", []
     through = (
         f" 经代理 {config.proxy}"
         if zh and config.proxy
@@ -65,49 +64,11 @@ def _rows(config: NodeConfig, ways: Sequence[Way], zh: bool) -> list[str]:
     return rows
 
 
-def _en(config: NodeConfig, listing: str) -> str:
-    points = (
-        "One TCP port each way as listed; no other port, no inbound rule where none is listed.",
-        "TLS is not opened on the way. The node accepts one pinned certificate and refuses any other, so an inspecting gateway "
-        "stops the connection. Exempt these destinations from inspection.",
-        "Request and answer bodies of 1 MiB pass (nginx: client_max_body_size 2m). They are encrypted and look like random "
-        "bytes; filters that expect readable content must let them pass.",
-        "A request may wait 20 s for its answer: idle time-outs of 60 s or more (nginx: proxy_read_timeout 60s).",
-        "Answers are passed on as they come, not collected first (nginx: proxy_buffering off).",
-        "Where a proxy is used: HTTP CONNECT to the listed places, for connections that stay open.",
-        "About 16 connections at a time for each partner; traffic is bursts of up to the full line rate while a job runs.",
-    )
-    body = "\n".join(
-        textwrap.fill(text, _WIDTH, initial_indent="  - ", subsequent_indent="    ") for text in points
-    )
-    return f"""Request to the network team
+def _page(party: str, listing: str, language: str) -> str:
+    if language == "zh":
+        return f"""致网络管理部门的申请
 
-Party: {config.party}
-Subject: a connection for joint model training with another institution
-
-What it is: the program Isthmus on this server exchanges encrypted intermediate results with the
-program of our partner. Tables and customer records stay on our server. Every message is signed and
-encrypted end to end, inside TLS.
-
-Connections to let through:
-{listing}
-
-What they need:
-{body}
-
-How to check it: on the server, `isthmus doctor --partner NAME --idle-s 30` measures each of these
-points and names the setting that stands in the way.
-
-Not needed: access to our databases from outside, a VPN, or DNS names beyond those listed.
-
-Contact: ______________________    Date: ______________    Approved by: ______________________
-"""
-
-
-def _zh(config: NodeConfig, listing: str) -> str:
-    return f"""致网络管理部门的申请
-
-机构：{config.party}
+机构：{party}
 事由：与其他机构联合建模所需的网络连接
 
 用途说明：本服务器上的 Isthmus 程序与合作方的程序交换加密的中间结果。
@@ -132,4 +93,40 @@ def _zh(config: NodeConfig, listing: str) -> str:
 不需要：从外部访问本方数据库、VPN，以及未列出的域名。
 
 联系人：______________________    日期：______________    审批：______________________
+"""
+    points = (
+        "One TCP port each way as listed; no other port, no inbound rule where none is listed.",
+        "TLS is not opened on the way. The node accepts one pinned certificate and refuses any other, so an inspecting gateway "
+        "stops the connection. Exempt these destinations from inspection.",
+        "Request and answer bodies of 1 MiB pass (nginx: client_max_body_size 2m). They are encrypted and look like random "
+        "bytes; filters that expect readable content must let them pass.",
+        "A request may wait 20 s for its answer: idle time-outs of 60 s or more (nginx: proxy_read_timeout 60s).",
+        "Answers are passed on as they come, not collected first (nginx: proxy_buffering off).",
+        "Where a proxy is used: HTTP CONNECT to the listed places, for connections that stay open.",
+        "About 16 connections at a time for each partner; traffic is bursts of up to the full line rate while a job runs.",
+    )
+    body = "\n".join(
+        textwrap.fill(text, _WIDTH, initial_indent="  - ", subsequent_indent="    ") for text in points
+    )
+    return f"""Request to the network team
+
+Party: {party}
+Subject: a connection for joint model training with another institution
+
+What it is: the program Isthmus on this server exchanges encrypted intermediate results with the
+program of our partner. Tables and customer records stay on our server. Every message is signed and
+encrypted end to end, inside TLS.
+
+Connections to let through:
+{listing}
+
+What they need:
+{body}
+
+How to check it: on the server, `isthmus doctor --partner NAME --idle-s 30` measures each of these
+points and names the setting that stands in the way.
+
+Not needed: access to our databases from outside, a VPN, or DNS names beyond those listed.
+
+Contact: ______________________    Date: ______________    Approved by: ______________________
 """
