@@ -113,7 +113,9 @@ def list_partners(settings: Settings) -> None:
     """List partners, their words, and whether the line stands."""
     with settings.client() as client:
         partners = client.partners()
+        own = client.node()["fingerprint"]
     settings.show(partners, lambda: _table(partners, settings))
+    settings.say(f"Fingerprint of this node: {own}", f"本节点指纹：{own}")
     if not partners:
         settings.say(
             "No partner yet. Next: isthmus partner invite", "还没有合作方。下一步：isthmus partner invite"

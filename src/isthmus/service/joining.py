@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ipaddress
 import json
 import re
 import secrets
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -186,10 +188,21 @@ def _read_side(body: dict[str, Any]) -> Side:
     good = body["v"] == 1 and re.fullmatch(PARTY_PATTERN, body["party"]) and len(key) == 32
     if address is not None and not re.fullmatch(r"(relay\+)?https://[^\s/]{1,255}:[0-9]{1,5}", address):
         good = False
-    if not good or (address is None) != (certificate is None):
+    if not good or (address is None) != (certificate is None) or (address and _is_no_place(address)):
         raise ValueError("fields")
     der = None if certificate is None else base64.b64decode(certificate, validate=True)
     return Side(body["party"], key, address, der)
+
+
+def _is_no_place(address: str) -> bool:
+    """Whether no partner can be there: addresses of this network segment's own services, of groups, of nobody."""
+    try:
+        place = ipaddress.ip_address(urlsplit(address.removeprefix("relay+")).hostname or "")
+    except ValueError:
+        return False
+    if isinstance(place, ipaddress.IPv6Address):
+        place = place.ipv4_mapped or place
+    return place.is_link_local or place.is_multicast or place.is_unspecified or place.is_reserved
 
 
 def _seal(body: dict[str, Any], key: PartyKey) -> str:
