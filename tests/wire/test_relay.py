@@ -460,6 +460,7 @@ def test_a_party_is_found_at_the_relay_while_it_changes_its_key() -> None:
             await there.put(b"old")
             assert await here.get() == b"old"
             a.offer_key(new)
+            await until(lambda: new.fingerprint in relay._members)
             known = b._peers["a"].partner
             b.add_partner(Partner("a", KEY_A.public, known.address, known.certificate_der, new.public))
             await until(lambda: any(ask.receiver == new.fingerprint for ask in relay.asks))
@@ -470,5 +471,23 @@ def test_a_party_is_found_at_the_relay_while_it_changes_its_key() -> None:
             await there.put(b"new")
             assert await here.get() == b"new"
             assert relay.asks[-1].receiver == fingerprint(new.public)
+
+    run(test)
+
+
+def test_a_relay_that_does_not_know_the_new_key_yet_carries_the_line_under_the_old_one() -> None:
+    async def test() -> None:
+        relay = Recording(parties=[KEY_A.fingerprint, KEY_B.fingerprint])
+        async with two(relay) as (a, b):
+            new = PartyKey.from_bytes(b"n" * 32)
+            here, there = a.open("b", JOB), b.open("a", JOB)
+            a.offer_key(new)
+            known = b._peers["a"].partner
+            b.add_partner(Partner("a", KEY_A.public, known.address, known.certificate_der, new.public))
+            b.renew("a")
+            await there.put(b"under the old key")
+            assert await here.get() == b"under the old key"
+            await until(lambda: b.state("a").connected)
+            assert {ask.receiver for ask in relay.asks} == {KEY_A.fingerprint}
 
     run(test)

@@ -186,7 +186,7 @@ def _read_side(body: dict[str, Any]) -> Side:
     address, certificate = body["address"], body["certificate"]
     key = base64.b64decode(body["key"], validate=True)
     good = body["v"] == 1 and re.fullmatch(PARTY_PATTERN, body["party"]) and len(key) == 32
-    if address is not None and not re.fullmatch(r"(relay\+)?https://[^\s/]{1,255}:[0-9]{1,5}", address):
+    if address is not None and not re.fullmatch(r"(relay\+)?https://[^\s/@]{1,255}:[0-9]{1,5}", address):
         good = False
     if not good or (address is None) != (certificate is None) or (address and _is_no_place(address)):
         raise ValueError("fields")

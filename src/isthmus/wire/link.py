@@ -230,6 +230,7 @@ class Link:
     def offer_key(self, key: PartyKey) -> None:
         """From now on this node answers to a second key as well, and calls with it where that is accepted."""
         self._here.next_own = key
+        self._tell_relays()
 
     def turn_key(self) -> None:
         """The second key is the only one from now on."""
@@ -237,9 +238,14 @@ class Link:
         if here.next_own is not None:
             here.own, here.next_own = here.next_own, None
             self._listener.turned()
+            self._tell_relays()
             for dialer in self._dialers.values():
                 if not dialer.uses([here.own.public], dialer.partner_keys):
                     dialer.renew()
+
+    def _tell_relays(self) -> None:
+        for relay in self._relays.values():
+            relay.keys_changed()
 
     def renew(self, name: str) -> None:
         """Shake hands with a partner anew, where this node dials it."""

@@ -31,7 +31,6 @@ SCHEME: Final = "relay+"
 """What the address of a partner begins with that is reached through a relay."""
 
 _TAKERS: Final = 4
-_LOOK_S: Final = 1.0
 
 Handle = Callable[[str, bytes, Caller], Awaitable[bytes]]
 
@@ -48,6 +47,7 @@ class Relayed:
         self._place = Partner("the relay", bytes(32), address.removeprefix(SCHEME), certificate_der)
         self._tokens: dict[bytes, bytes] = {}
         self._lock = asyncio.Lock()
+        self._changed = asyncio.Event()
         self.problem: LineError | None = None
         """Why nothing can be taken from the relay; None while it answers, or before it was asked."""
 
@@ -63,6 +63,10 @@ class Relayed:
         why = _WHY.get(reply.status, f"the relay answers with HTTP {reply.status}")
         raise LineError("unreachable", partner=partner.name, why=why)
 
+    def keys_changed(self) -> None:
+        """Take what comes for the keys that this node has now."""
+        self._changed.set()
+
     async def serve(self, handle: Handle) -> None:
         """Takes requests and answers them, for every key of this node, until it is cancelled."""
         takers: dict[bytes, list[asyncio.Task[None]]] = {}
@@ -74,7 +78,8 @@ class Relayed:
                 for public in set(keys) - set(takers):
                     work = [self._take_all(keys[public], handle) for _ in range(_TAKERS)]
                     takers[public] = [asyncio.create_task(one) for one in work]
-                await asyncio.sleep(_LOOK_S)
+                await self._changed.wait()
+                self._changed.clear()
         finally:
             left = [task for some in takers.values() for task in some]
             _cancel(left)
@@ -94,10 +99,14 @@ class Relayed:
                             why=_WHY.get(reply.status, f"HTTP {reply.status}"),
                         )
                 except LineError as error:
-                    self.problem, tries = error, tries + 1
+                    tries += 1
+                    if key is self._here.own:
+                        self.problem = error
                     await self._here.clock.sleep(self._here.pause_s(tries))
                     continue
-                self.problem, tries = None, 0
+                tries = 0
+                if key is self._here.own:
+                    self.problem = None
                 if NUMBER in reply.headers:
                     task = asyncio.create_task(self._answer(key, reply, handle))
                     answering.add(task)
