@@ -10,7 +10,7 @@ import pytest
 
 from isthmus.client.temporary import TemporaryNodes
 from tests.cli.test_cli import call
-from tests.service.test_nodes import FAKE_NODE, until
+from tests.service.test_nodes import FAKE_NODE, text, until
 
 __all__ = ["call"]
 
@@ -48,11 +48,21 @@ def test_a_key_is_changed_checked_and_a_partner_is_revoked(
     code, letter, _ = call("--home", other, "--lang", "zh", "doctor", "--letter")
     assert (code, letter.startswith("致网络管理部门")) == (0, True)
 
+    (tmp_path / "table.csv").write_text("id,x,bad\n" + "".join(f"u{i},{i},{i % 2}\n" for i in range(40)))
+    for node in nodes.nodes:
+        node.client.add_dataset("table", str(tmp_path / "table.csv"), "id")
+    waiting = nodes.node("bank").client.propose(text("stays-proposed"))["id"]
+    job = nodes.node("bank").client.propose(text("partner-hangs"))["id"]
+    until(lambda: job in [found["id"] for found in nodes.node("data-co").client.jobs()])
+    nodes.node("data-co").client.accept_job(job)
+    until(lambda: nodes.node("bank").client.job(job)["state"] == "running")
+
     assert call("--home", bank, "partner", "rotate", "--overlap-days", "0")[0] == 4
     assert call("--home", bank, "partner", "revoke", "nobody", "--yes")[0] == 4
     code, revoked, err = call("--home", bank, "--lang", "en", "partner", "revoke", "data-co", "--yes")
     assert (code, revoked["name"], "partner invite" in err) == (0, "data-co", True)
     assert call("--home", bank, "partner", "ls")[1] == []
+    assert [nodes.node("bank").client.job(one)["state"] for one in (waiting, job)] == ["stopped"] * 2
     until(lambda: not nodes.node("data-co").client.partners()[0]["connected"])
 
 

@@ -136,8 +136,11 @@ class Jobs:
         self._say_again(partner)
 
     def on_revoked(self, partner: str) -> None:
-        """Ends the conversation with a partner that is trusted no more; its lines are closed, and so fail its jobs."""
+        """Ends the conversation with a partner that is trusted no more, and stops every job that it has a part in."""
         self._outboxes.pop(partner, None)
+        for job in self._store.jobs_in(set(STATES) - ENDED - {"draft"}):
+            if partner in _partners_of(job):
+                self.stop(job.id)
 
     async def close(self) -> None:
         """Ends workers and waits for them; their jobs go on when the node runs again."""
