@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from isthmus.jobs.consent import sign, verify_consent
 from isthmus.service.keys import lineage, offer_text, signing_keys
 from isthmus.service.partner_line import KeyOffered
 from isthmus.store.audit import AuditCheck, lineage_of
+from isthmus.store.records import KnownKey
 from isthmus.wire.link import Link, Partner
 from tests.service.pair_of_nodes import Party, join, two, until
+from tests.service.parties import World
 
 JOB = b"J" * 32
 
@@ -395,3 +398,31 @@ def test_a_partner_whose_clock_is_years_off_follows_a_change_of_keys_as_well(
             assert (bank.findings(), other.findings()) == ([], [])
 
     play(test)
+
+
+@pytest.mark.trust("T25")
+def test_a_proposal_that_the_old_key_signed_can_be_accepted_long_after(tmp_path: Path) -> None:
+    """What held when it came holds; the same signature under another job does not."""
+
+    async def play_jobs() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            await until(lambda: partner.store.jobs())
+            bank = partner.store.partner("bank")
+            assert bank is not None
+            new, now = PartyKey.generate(), partner.jobs._clock.now()
+            retired = KnownKey("bank", bank.public_key, "retired", now, now - timedelta(days=1))
+            partner.store.change_keys([], put=[retired], partner=replace(bank, public_key=new.public))
+            job = partner.store.jobs()[0]
+            (asked,) = [a for a in partner.store.answers(job_id) if a.party == "bank"]
+            assert asked.signature is not None
+            partner.jobs._verify(job, "bank", asked.signature)
+            for other in (replace(job, digest=b"o" * 32), replace(job, number=2)):
+                with pytest.raises(PeerError):
+                    partner.jobs._verify(other, "bank", asked.signature)
+            with pytest.raises(PeerError):
+                partner.jobs._verify(job, "bank", sign(job.digest, job.number, "bank", PartyKey.generate()))
+            assert (await partner.jobs.accept(job_id)).state == "accepted"
+
+    asyncio.run(play_jobs())

@@ -52,7 +52,7 @@ from isthmus.service.audit import Audit, broken_rule
 from isthmus.service.courses import Course, Following, Here, Leading, Lines, told
 from isthmus.service.datasets import Datasets, known_columns
 from isthmus.service.facts import facts_of, line_notes
-from isthmus.service.keys import signing_keys
+from isthmus.service.keys import lineage, signing_keys
 from isthmus.service.measured import Measurements
 from isthmus.store.audit import AuditKind, Note, known_code
 from isthmus.store.records import ENDED, STATES, Answer, JobState, Store, StoredDataset, StoredJob
@@ -368,7 +368,12 @@ class Jobs:
         partner = self._store.partner(party)
         if partner is None or not partner.confirmed:
             raise ConfigError("not_confirmed", partner=party)
-        keys = signing_keys(self._store, partner, self._clock)
+        if signature in [a.signature for a in self._store.answers(job.id) if a.party == party]:
+            keys = lineage(
+                self._store, party, partner.public_key
+            )  # it held when it came, whatever key counts now
+        else:
+            keys = signing_keys(self._store, partner, self._clock)
         verify_consent(job.digest, job.number, party, keys, signature)
 
     def _note(self, kind: AuditKind, job: StoredJob, by: str = "", code: str = "") -> Note:
