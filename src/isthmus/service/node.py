@@ -28,10 +28,10 @@ from isthmus.service.partner_line import (
     RatesTold,
 )
 from isthmus.service.partners import Partners
+from isthmus.service.rates import Rates
 from isthmus.service.retention import Retention
 from isthmus.service.users import Users
 from isthmus.service.vault import Vault
-from isthmus.service.rates import Rates
 from isthmus.store.audit import AuditKind
 from isthmus.store.folder import NodeFolder
 from isthmus.store.sql import SqlStore
