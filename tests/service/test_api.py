@@ -210,7 +210,8 @@ def test_the_audit_log_is_read_page_by_page_and_only_read(tmp_path: Path) -> Non
         later = (await client.get("/audit", params={"since": "2999-01-01T00:00:00+08:00"})).json()
         assert later == {"lines": [], "next": None}
         heads = (await client.get("/audit/heads")).json()
-        assert heads == {"party": "bank", "keys": {"bank": node.public_key.hex()}, "heads": []}
+        keys = {"bank": node.key.public.hex()}
+        assert heads == {"party": "bank", "keys": keys, "earlier_keys": [], "heads": []}
         for query in (
             {"cursor": "-1"},
             {"limit": "501"},

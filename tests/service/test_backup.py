@@ -23,6 +23,7 @@ import yaml
 from isthmus.base.errors import ConfigError, LocalError
 from isthmus.cli.main import run
 from isthmus.client.temporary import TemporaryNodes, end
+from isthmus.crypto.seal import PartyKey
 from isthmus.service import archive, backup
 from isthmus.service.archive import Manifest, PackedFile, measured, pack, unpack
 from isthmus.service.backup import Backups, restore
@@ -61,10 +62,13 @@ class Bank:
         for place in ("keys/party.key", "keys/users.key", "token", "tls/key.pem"):
             self.secrets[place] = (home / place).read_bytes()
         self.secrets["the key itself"] = self.folder.party_key().to_bytes()
-        self.secrets["keys/record.key"] = self.folder.record_key().hex().encode()
-        self.secrets["the key of records"] = self.folder.record_key()
-        for place in ("keys/database.password", "keys/proxy.password", "keys/party.next"):
+        for place in ("keys/database.password", "keys/proxy.password"):
             self.plant(place)
+            (home / place).chmod(0o600)
+        self.folder.record_key()
+        self.folder.put_next_key(PartyKey.generate())
+        for place in ("keys/record.key", "keys/party.next"):
+            self.secrets[place] = (home / place).read_bytes()
         for name in ("j-done", "j-running"):
             for file in (
                 "record.db",
@@ -208,7 +212,7 @@ def test_a_node_is_made_from_a_backup_once_its_keys_are_put_back(bank: Bank, tmp
         assert failed.error == {
             "class": "LocalError", "code": "restored", "fields": {"made_at": manifest.made_at},
         }  # fmt: skip
-        check = AuditCheck("bank", node.public_key)
+        check = AuditCheck("bank", node.key.public)
         for line in node.store.audit():
             check.take(line)
         assert check.findings == []
@@ -435,7 +439,7 @@ def test_the_copy_is_of_one_moment_while_the_node_goes_on_writing(bank: Bank, tm
                 (tmp_path / f"{at}.zip").write_bytes(found.read())
             restore(tmp_path / f"{at}.zip", tmp_path / f"new-{at}")
             store = SqlStore(tmp_path / f"new-{at}" / "node.db")
-            check = AuditCheck("bank", node.public_key)
+            check = AuditCheck("bank", node.key.public)
             for line in store.audit(limit=1000):
                 check.take(line)
             store.close()

@@ -52,6 +52,8 @@ TABLE: dict[tuple[str, str], tuple[int, int, str]] = {
     ("GET", "/api/v1/partners"): (401, 200, WORK),
     ("POST", "/api/v1/partners/invite"): (401, 200, "operator"),
     ("POST", "/api/v1/partners/accept"): (401, 422, "operator"),
+    ("POST", "/api/v1/partners/rotate"): (401, 200, "operator"),
+    ("POST", "/api/v1/partners/{name}/revoke"): (401, 404, "operator approver"),
     ("POST", "/api/v1/partners/{name}/confirm"): (401, 422, "approver"),
     ("GET", "/api/v1/audit"): (401, 200, LOG),
     ("GET", "/api/v1/audit/heads"): (401, 200, LOG),
@@ -79,6 +81,7 @@ def sample(path: str) -> str:
     return "http://node" + path.replace("{", "").replace("}", "")
 
 
+@pytest.mark.trust("T26")
 def test_the_table_names_every_route_and_no_other(tmp_path: Path) -> None:
     async def play(client: httpx.AsyncClient, node: Node) -> None:
         found = {(m, r.path) for r in routes_of(make_app(node, "x").routes) for m in r.methods or ()}
@@ -93,6 +96,7 @@ def test_the_table_names_every_route_and_no_other(tmp_path: Path) -> None:
     asking(tmp_path, play)
 
 
+@pytest.mark.trust("T26")
 def test_every_route_answers_everybody_as_the_table_says(tmp_path: Path) -> None:
     async def play(client: httpx.AsyncClient, node: Node) -> None:
         del client.headers["authorization"]

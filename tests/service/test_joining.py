@@ -50,7 +50,12 @@ class Door:
     def add_partner(self, partner: Partner) -> None:
         self.known[partner.name] = partner
 
-    async def post_join(self, address: str, certificate_der: bytes | None, body: bytes) -> bytes:
+    def remove_partner(self, name: str) -> None:
+        del self.known[name]
+
+    async def post_join(
+        self, address: str, certificate_der: bytes | None, body: bytes, public_key: bytes = bytes(32)
+    ) -> bytes:
         assert certificate_der == CERTIFICATE
         self._network.carried.append(body)
         return await self._network.listening[address].join(body, "127.0.0.1")
@@ -65,10 +70,18 @@ class Institution:
         self.store = MemoryStore()
         self.door = Door(network)
         self.talked_to: list[str] = []
+        self.revoked: list[str] = []
         own = Side(name, self.key.public, address, CERTIFICATE if address else None)
         self.audit = Audit(name, self.key, self.store, self.clock)
         self.partners = Partners(
-            self.store, own, self.key, self.door, self.audit, self.clock, self.talked_to.append
+            self.store,
+            own,
+            self.key,
+            self.door,
+            self.audit,
+            self.clock,
+            self.talked_to.append,
+            self.revoked.append,
         )
         if address:
             network.listening[address] = self.partners
@@ -222,6 +235,31 @@ def test_a_confirmed_partner_is_not_replaced_by_an_invitation() -> None:
     refused("bad_invitation", bank, bank.partners.invite())
 
 
+@pytest.mark.trust("A7")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://169.254.169.254:80",
+        "https://[fe80::1]:443",
+        "https://[::ffff:169.254.169.254]:443",
+        "https://0.0.0.0:443",
+        "https://224.0.0.1:443",
+        "relay+https://169.254.169.254:443",
+        "http://bank.example:443",
+        "https://bank.example:443/latest/meta-data",
+        "file:///etc/passwd",
+        "https://user@bank.example:8443\r\nHost: x:1",
+    ],
+)
+def test_an_invitation_that_leads_to_no_partner_is_refused_and_nothing_is_fetched(address: str) -> None:
+    network, _, other = two()
+    evil = Institution("evil", network, address)
+    refused("bad_invitation", other, evil.partners.invite())
+    assert network.carried == []
+    assert other.store.partners() == []
+
+
+@pytest.mark.trust("T22")
 def test_someone_in_between_makes_other_words() -> None:
     network, bank, other = two()
     middle_to_other = Institution("bank", network, "https://evil.example:1")

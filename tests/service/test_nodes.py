@@ -160,7 +160,7 @@ def test_what_the_doctor_measured_is_in_the_plans_of_both_sides_and_outlives_a_r
 ) -> None:
     for party, other, said in (
         ("data-co", "bank", "the line to bank: measured on 20"),
-        ("bank", "data-co", "the line to data-co: round trip measured on 20"),
+        ("bank", "data-co", "the line to data-co: measured on 20"),
     ):
         nodes.node(party).client.doctor(other)
         before = nodes.node(party).client.plan(text("card"))
@@ -185,6 +185,7 @@ def test_a_wrong_token_and_wrong_words_are_refused(nodes: TemporaryNodes) -> Non
         token.write_text(before)
 
 
+@pytest.mark.trust("T24")
 def test_no_id_no_token_and_no_key_is_in_a_log_a_database_or_a_command_line(nodes: TemporaryNodes) -> None:
     for node in nodes.nodes:
         key = (node.folder.home / "keys" / "party.key").read_text()
@@ -210,6 +211,7 @@ def test_nodes_end_when_their_starter_lets_go_of_them(tmp_path: Path) -> None:
         Client(folder)
 
 
+@pytest.mark.trust("T25")
 def test_an_older_database_that_was_put_back_is_found_through_the_partner(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -35,7 +35,7 @@ def test_every_example_has_its_shape() -> None:
     ]
     answers = models(shapes, BaseModel) + models(user_shapes, BaseModel)
     bodies = [model for room in rooms for model in models(room, BaseModel)]
-    assert (len(answers), len(bodies)) == (27, 12)
+    assert (len(answers), len(bodies)) == (29, 13)
     for model in answers + bodies:
         for example in model.model_json_schema()["examples"]:
             model.model_validate(example)

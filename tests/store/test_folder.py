@@ -85,7 +85,12 @@ def test_a_node_that_does_not_run_says_so(folder: NodeFolder) -> None:
     [
         ({"party": "Bank"}, "out_of_bounds"),
         ({"party": "a" * 65}, "out_of_bounds"),
-        ({"mode": "relay"}, "out_of_bounds"),
+        ({"mode": "relay"}, "missing_field"),
+        ({"mode": "pigeon"}, "out_of_bounds"),
+        ({"relay": "https://relay.example:443"}, "out_of_bounds"),
+        ({"proxy": "https://proxy.example:3128"}, "out_of_bounds"),
+        ({"proxy": "http://user:secret@proxy.example:3128"}, "out_of_bounds"),
+        ({"proxy_user": "bank"}, "missing_field"),
         ({"control_port": "8000"}, "out_of_bounds"),
         ({"control_port": 70000}, "out_of_bounds"),
         ({"listen": "8443"}, "out_of_bounds"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from isthmus.crypto.seal import PartyKey
 from isthmus.store import memory, records
 from isthmus.store.audit import FIRST, AuditCheck, AuditKind, Head, KeptHead, Note
 from isthmus.store.memory import MemoryStore
-from isthmus.store.records import Answer, Invitation, KeptReply, Store, StoredJob, StoredPartner
+from isthmus.store.records import Answer, Invitation, KeptReply, KnownKey, Store, StoredJob, StoredPartner
 from isthmus.store.sql import Server, SqlStore
 from isthmus.store.sql.database import MIGRATIONS
 
@@ -70,6 +71,33 @@ def partner(name: str = "data-co", confirmed: bool = False) -> StoredPartner:
 
 def job(job_id: str = "j-1", number: int = 1, digest: bytes = b"d" * 32) -> StoredJob:
     return StoredJob(job_id, digest, number, b"{}", "card", "label_owner", "bank", "proposed", None, NOW, NOW)
+
+
+def test_keys_and_what_goes_with_their_change_are_written_together(opened: Opened) -> None:
+    store = opened.store
+    store.put_partner(partner(confirmed=True))
+    store.put_partner(partner("gone"))
+    store.put_invitation(Invitation("i-1", b"s" * 32, LATER))
+    offered = KnownKey("data-co", b"n" * 32, "next", NOW, LATER)
+    store.change_keys([note()], put=[offered, KnownKey("shop", b"x" * 32, "revoked", LATER, LATER)])
+    store = opened.again()
+    assert store.known_keys("data-co") == [offered]
+    assert [key.party for key in store.known_keys()] == ["data-co", "shop"]
+    changed = replace(partner(confirmed=True), public_key=b"n" * 32)
+    retired = KnownKey("data-co", b"k" * 32, "retired", LATER, LATER)
+    store.change_keys(
+        [note(), note()],
+        put=[retired],
+        drop=[("data-co", b"n" * 32)],
+        partner=changed,
+        gone=["gone"],
+        void_invitations=True,
+    )
+    store = opened.again()
+    assert store.known_keys("data-co") == [retired]
+    assert store.partners() == [changed]
+    assert store.invitation("i-1") is None
+    assert len(store.audit()) == 3
 
 
 def test_a_partner_is_there_after_the_store_is_opened_again(opened: Opened) -> None:

@@ -9,7 +9,7 @@ from isthmus.crypto.seal import Dialing, PartyKey, answer
 from isthmus.wire.envelope import MESSAGE_ENDS, Header, Kind
 from isthmus.wire.lane import first_link, next_link
 from isthmus.wire.link import Link, Partner
-from isthmus.wire.peer import EXCHANGE, HELLO
+from isthmus.wire.peer import EXCHANGE, HELLO, end_of
 from isthmus.wire.session import Session
 from tests.wire.pair import JOB
 
@@ -19,8 +19,8 @@ BOOT = b"M" * 16
 class Frames:
     """A well-formed chain of frames, whose fields may be changed before they are sent."""
 
-    def __init__(self, sender: PartyKey, receiver: PartyKey, job: bytes = JOB, channel: int = 0) -> None:
-        self.link = first_link(job, channel, sender.fingerprint, receiver.fingerprint)
+    def __init__(self, sender: str, receiver: str, job: bytes = JOB, channel: int = 0) -> None:
+        self.link = first_link(job, channel, end_of(sender), end_of(receiver))
         self.number = 0
 
     def next(self, body: bytes, ends: int = MESSAGE_ENDS) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class MalloryDials:
         self.own = own
         self.theirs = theirs
         self.session: Session | None = None
-        self.frames = Frames(own, theirs)
+        self.frames = Frames("b", "a")
 
     async def shake(self, boot: bytes = BOOT, poll_ms: int = 50) -> Session:
         dialing = Dialing(self.own, self.theirs.public, boot, 0, poll_ms)
@@ -65,7 +65,7 @@ class MalloryListens:
     def __init__(self, own: PartyKey, theirs: PartyKey) -> None:
         self.own = own
         self.theirs = theirs
-        self.frames = Frames(own, theirs)
+        self.frames = Frames("a", "b")
         self.session: Session | None = None
         self.heard: list[tuple[Header, bytes]] = []
         self.script: list[tuple[Kind, bytes, dict[str, Any]]] = []

@@ -125,7 +125,7 @@ async def listening(**settings: Any) -> AsyncIterator[tuple[Link, int]]:
 async def dialing(port: int, key: PartyKey = KEY_B, **settings: Any) -> AsyncIterator[Link]:
     """B alone, dialing a port of this machine."""
     certificate = settings.pop("certificate", tls()[0])
-    b = Link(key, "b", **{**FAST, **settings})
+    b = Link(key, settings.pop("name", "b"), **{**FAST, **settings})
     b.add_partner(Partner("a", KEY_A.public, f"https://127.0.0.1:{port}", certificate))
     await b.start()
     try:

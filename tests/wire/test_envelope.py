@@ -95,6 +95,7 @@ def test_the_envelope_on_record_opens() -> None:
     assert (body, digest) == (b"hello", hashlib.sha256(b"hello").digest())
 
 
+@pytest.mark.trust("P1", "M15")
 def test_no_byte_of_an_envelope_can_be_changed_added_or_left_out() -> None:
     b, a, _, _ = sessions()
     _, envelope = b.seal(Kind.PUSH, b"a short body", job=JOB, number=1, ends=MESSAGE_ENDS)
@@ -113,6 +114,7 @@ def test_no_byte_of_an_envelope_can_be_changed_added_or_left_out() -> None:
     assert a.open(envelope)[1] == b"a short body"
 
 
+@pytest.mark.trust("M14")
 def test_an_envelope_reflected_to_its_sender_does_not_open() -> None:
     b, a, _, _ = sessions()
     _, envelope = b.seal(Kind.PUSH, b"x", job=JOB)
@@ -121,6 +123,7 @@ def test_an_envelope_reflected_to_its_sender_does_not_open() -> None:
     assert a.open(envelope)[1] == b"x"
 
 
+@pytest.mark.trust("T22")
 def test_parts_of_two_envelopes_do_not_fit_together() -> None:
     b, a, _, _ = sessions()
     _, one = b.seal(Kind.PUSH, b"body one", job=JOB, number=1)
@@ -135,6 +138,7 @@ def test_parts_of_two_envelopes_do_not_fit_together() -> None:
             a.open(mixed)
 
 
+@pytest.mark.trust("M13")
 def test_the_counter_rises_with_every_envelope() -> None:
     b, a, _, _ = sessions()
     counters = [read_header(b.seal(Kind.PING)[1]).counter for _ in range(5)]
@@ -152,6 +156,7 @@ def test_the_longest_envelope_is_exactly_a_mebibyte() -> None:
         a.open(longer)
 
 
+@pytest.mark.trust("T23")
 def test_the_body_does_not_show_in_the_envelope() -> None:
     b, _, _, _ = sessions()
     canary = b"canary-canary-canary"
@@ -162,6 +167,7 @@ def test_the_body_does_not_show_in_the_envelope() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400))
+@pytest.mark.trust("P1")
 def test_random_bytes_raise_nothing_but_a_peer_error(noise: bytes) -> None:
     _, a, _, _ = sessions()
     front = Header(Kind.PUSH, a.id, 1, KEY_B.fingerprint, KEY_A.fingerprint).pack()

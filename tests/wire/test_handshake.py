@@ -71,6 +71,7 @@ def test_two_handshakes_never_share_keys() -> None:
     assert len(sessions) == 3
 
 
+@pytest.mark.trust("T22")
 def test_a_changed_byte_of_either_greeting_is_refused() -> None:
     hello = dial().hello
     for at in range(len(hello)):
@@ -89,6 +90,7 @@ def test_a_changed_byte_of_either_greeting_is_refused() -> None:
     assert dialing.finish(reply).id
 
 
+@pytest.mark.trust("T22")
 def test_somebody_in_the_middle_who_puts_in_a_key_of_its_own_is_refused() -> None:
     dialing, middle = dial(), dial(KEY_C)
     hello = bytearray(dialing.hello)
@@ -122,6 +124,7 @@ def test_a_session_key_of_low_order_is_refused_even_when_signed() -> None:
         assert code_of(listen, signed) == "bad_key"
 
 
+@pytest.mark.trust("P9")
 def test_another_version_or_suite_is_named_before_anything_else() -> None:
     newer = Dialing(KEY_B, KEY_A.public, bytes(16), 0, 0, version=2)
     with pytest.raises(LineError) as caught:

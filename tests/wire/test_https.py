@@ -82,7 +82,7 @@ def test_bodies_cross_both_ways_over_https_whichever_side_dials() -> None:
 
 def test_two_dialers_are_told_apart_by_their_keys() -> None:
     async def test() -> None:
-        async with listening() as (a, port), dialing(port) as b, dialing(port, KEY_C) as c:
+        async with listening() as (a, port), dialing(port) as b, dialing(port, KEY_C, name="c") as c:
             a.add_partner(Partner("c", KEY_C.public))
             await b.open("a", JOB).put(b"from b")
             await c.open("a", JOB).put(b"from c")
@@ -92,6 +92,7 @@ def test_two_dialers_are_told_apart_by_their_keys() -> None:
     run(test)
 
 
+@pytest.mark.trust("T26")
 def test_the_port_answers_link_paths_only() -> None:
     async def test() -> None:
         async with listening() as (_, port):
@@ -116,6 +117,7 @@ def test_the_port_answers_link_paths_only() -> None:
     run(test)
 
 
+@pytest.mark.trust("P1")
 def test_a_body_that_is_too_long_is_refused_before_it_is_sent() -> None:
     async def test() -> None:
         async with listening() as (_, port):
@@ -130,6 +132,7 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_sent() -> None:
     run(test)
 
 
+@pytest.mark.trust("T29")
 def test_an_envelope_of_no_session_is_refused_by_its_header_alone() -> None:
     async def test() -> None:
         async with listening() as (_, port):
@@ -143,6 +146,7 @@ def test_an_envelope_of_no_session_is_refused_by_its_header_alone() -> None:
     run(test)
 
 
+@pytest.mark.trust("T22")
 def test_tls_below_1_3_is_refused_and_a_listener_for_it_cannot_be_made() -> None:
     async def test() -> None:
         async with listening() as (_, port):
@@ -167,6 +171,7 @@ async def trouble(b: Link) -> IsthmusError | None:
     return b.state("a").problem
 
 
+@pytest.mark.trust("T22")
 def test_another_certificate_than_the_pinned_one_is_named_as_such() -> None:
     async def test() -> None:
         other = certificate_der(make_certificate("a", ["127.0.0.1"])[0])
@@ -180,6 +185,7 @@ def test_another_certificate_than_the_pinned_one_is_named_as_such() -> None:
     run(test)
 
 
+@pytest.mark.trust("T22")
 def test_a_trusted_certificate_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
     async def test() -> None:
         context = client_context(tls()[0])
@@ -198,6 +204,7 @@ def test_a_trusted_certificate_that_is_not_the_pinned_one_is_refused(tmp_path: P
     run(test)
 
 
+@pytest.mark.trust("T22")
 def test_a_key_that_is_not_known_is_refused_over_https() -> None:
     async def test() -> None:
         async with listening() as (a, port), dialing(port, KEY_C) as c:
@@ -227,6 +234,7 @@ def test_nothing_listening_is_unreachable_and_it_connects_once_something_does() 
     run(test)
 
 
+@pytest.mark.trust("N1", "G3")
 def test_connections_cut_in_the_middle_of_a_frame_lose_and_double_nothing() -> None:
     async def test() -> None:
         async with through_proxy() as (a, b, proxy):
@@ -254,6 +262,7 @@ def test_connections_cut_in_the_middle_of_a_frame_lose_and_double_nothing() -> N
     run(test)
 
 
+@pytest.mark.trust("N1")
 def test_a_hole_in_one_direction_heals_when_the_connection_is_cut() -> None:
     async def test() -> None:
         async with through_proxy() as (a, b, proxy):

@@ -35,6 +35,7 @@ def sent(outbox: Outbox, number: int) -> Frame:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 30))
+@pytest.mark.trust("P3", "M12")
 def test_frames_lost_doubled_and_out_of_order_come_out_once_each_and_in_order(seed: int, count: int) -> None:
     dice = random.Random(seed)
     outbox, inbox = Outbox(LINK), Inbox(LINK)
@@ -66,6 +67,7 @@ def test_frames_lost_doubled_and_out_of_order_come_out_once_each_and_in_order(se
     assert inbox.ended
 
 
+@pytest.mark.trust("P4")
 def test_a_number_that_comes_again_with_another_body_is_noticed() -> None:
     honest, changed, inbox = Outbox(LINK), Outbox(LINK), Inbox(LINK)
     for body in (b"one", b"two", b"three"):

@@ -75,6 +75,7 @@ def test_five_mebibytes_cross_both_ways_at_once_between_short_and_empty_bodies()
     run(test)
 
 
+@pytest.mark.trust("P5")
 def test_channels_do_not_mix() -> None:
     async def test() -> None:
         async with memory_links() as links:
@@ -254,6 +255,7 @@ def test_a_tool_gives_up_after_the_time_it_was_given_and_names_the_reason() -> N
     run(test)
 
 
+@pytest.mark.trust("M13")
 def test_keys_are_changed_while_messages_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("isthmus.wire.dialer._SESSION_S", 0.005)
 
@@ -428,6 +430,7 @@ def test_a_greeting_from_an_older_process_that_is_replayed_restarts_nothing() ->
     run(test)
 
 
+@pytest.mark.trust("P9")
 def test_another_version_is_named_on_both_sides_before_any_data() -> None:
     async def test() -> None:
         a = new_a(version=2)
@@ -445,6 +448,7 @@ def test_another_version_is_named_on_both_sides_before_any_data() -> None:
     run(test)
 
 
+@pytest.mark.trust("T22")
 def test_an_unknown_key_is_refused_without_a_word_and_only_so_often() -> None:
     async def test() -> None:
         a = new_a()
@@ -503,6 +507,7 @@ def test_closing_a_link_waits_for_what_a_closed_channel_still_has_to_say() -> No
 # Partners with bad manners.
 
 
+@pytest.mark.trust("P4")
 def test_a_dialer_that_changes_a_frame_fails_the_channel_on_both_sides() -> None:
     async def test() -> None:
         a = new_a()
@@ -518,7 +523,7 @@ def test_a_dialer_that_changes_a_frame_fails_the_channel_on_both_sides() -> None
         assert await code_of(line.put(b"x")) == "step_changed"
         header, body = await mallory.ask(Kind.PULL, number=1)
         assert (header.kind, body) == (Kind.REFUSED, b"step_changed")
-        frames = Frames(KEY_B, KEY_A, JOB, 1)
+        frames = Frames("b", "a", JOB, 1)
         await mallory.ask(Kind.PUSH, b"fine", channel=1, **frames.next(b"fine"))
         assert await other.get() == b"fine"
         await a.close(0)
@@ -526,6 +531,7 @@ def test_a_dialer_that_changes_a_frame_fails_the_channel_on_both_sides() -> None
     run(test)
 
 
+@pytest.mark.trust("P4")
 def test_a_listener_that_changes_a_frame_fails_the_channel_on_both_sides() -> None:
     async def test() -> None:
         mallory = MalloryListens(KEY_A, KEY_B)
@@ -547,6 +553,7 @@ def test_a_listener_that_changes_a_frame_fails_the_channel_on_both_sides() -> No
     run(test)
 
 
+@pytest.mark.trust("P5")
 @pytest.mark.parametrize(
     "changes",
     [{"number": 2}, {"job": b"other job".ljust(32)}, {"channel": 9}, {"answers": 77}, {"number": 2**63}],
@@ -569,6 +576,7 @@ def test_an_answer_that_is_not_the_one_asked_for_is_not_applied(changes: dict[st
     run(test)
 
 
+@pytest.mark.trust("P1")
 def test_requests_that_make_no_sense_are_refused_and_change_nothing() -> None:
     async def test() -> None:
         a = new_a()
@@ -596,6 +604,7 @@ def test_requests_that_make_no_sense_are_refused_and_change_nothing() -> None:
     run(test)
 
 
+@pytest.mark.trust("P2")
 def test_a_frame_of_an_ended_session_that_was_held_back_is_never_applied() -> None:
     async def test() -> None:
         a = new_a()

@@ -62,6 +62,7 @@ def talk_under(choose: Choose, **settings: object) -> FaultyTransport:
     return made[0]
 
 
+@pytest.mark.trust("N1", "G3")
 def test_every_exchange_cut_once_before_or_after_delivery_gives_the_same_messages() -> None:
     needed = talk_under(lambda number, path, body: Fault.NONE).count
     for fault in (Fault.BEFORE, Fault.AFTER):
@@ -189,10 +190,12 @@ def test_a_connection_that_breaks_while_the_listener_holds_its_answer_back_leave
     run(test)
 
 
+@pytest.mark.trust("P3", "M12")
 def test_every_exchange_delivered_twice_counts_once() -> None:
     talk_under(lambda number, path, body: Fault.TWICE)
 
 
+@pytest.mark.trust("P3")
 @pytest.mark.parametrize("seed", range(8))
 def test_any_mixture_of_faults_gives_the_same_messages(seed: int) -> None:
     dice = random.Random(seed)
@@ -200,6 +203,7 @@ def test_any_mixture_of_faults_gives_the_same_messages(seed: int) -> None:
     talk_under(lambda number, path, body: dice.choices(list(weights), list(weights.values()))[0])
 
 
+@pytest.mark.trust("P1")
 @pytest.mark.parametrize("seed", range(4))
 def test_flipped_and_cut_bytes_either_way_are_refused_and_the_line_goes_on(seed: int) -> None:
     dice = random.Random(seed)
@@ -215,6 +219,7 @@ def test_flipped_and_cut_bytes_either_way_are_refused_and_the_line_goes_on(seed:
     talk_under(lambda number, path, body: Fault.NONE, on_request=harm, on_reply=harm)
 
 
+@pytest.mark.trust("T22", "P1")
 def test_each_flipped_byte_of_a_request_is_refused_and_then_the_true_one_counts() -> None:
     async def test() -> None:
         tried = 0
@@ -247,6 +252,7 @@ def test_each_flipped_byte_of_a_request_is_refused_and_then_the_true_one_counts(
     run(test)
 
 
+@pytest.mark.trust("P2", "K16")
 def test_whatever_is_replayed_gets_the_stored_reply_or_is_refused_and_has_no_effect() -> None:
     async def test() -> None:
         made: list[FaultyTransport] = []
@@ -274,6 +280,7 @@ def test_whatever_is_replayed_gets_the_stored_reply_or_is_refused_and_has_no_eff
     run(test)
 
 
+@pytest.mark.trust("P2")
 def test_old_requests_stay_refused_when_their_reply_is_no_longer_stored() -> None:
     async def test() -> None:
         made: list[FaultyTransport] = []
@@ -306,6 +313,7 @@ def test_old_requests_stay_refused_when_their_reply_is_no_longer_stored() -> Non
     run(test)
 
 
+@pytest.mark.trust("T22", "P5", "M14")
 def test_reflected_requests_and_answers_sent_back_are_refused() -> None:
     async def test() -> None:
         made: list[FaultyTransport] = []
@@ -324,6 +332,7 @@ def test_reflected_requests_and_answers_sent_back_are_refused() -> None:
     run(test)
 
 
+@pytest.mark.trust("T22", "P3")
 def test_answers_that_are_swapped_or_old_are_not_taken() -> None:
     async def test() -> None:
         replies: list[bytes] = []
@@ -341,6 +350,7 @@ def test_answers_that_are_swapped_or_old_are_not_taken() -> None:
     run(test)
 
 
+@pytest.mark.trust("N1")
 def test_while_the_partner_is_away_messages_wait_and_then_arrive_once() -> None:
     async def test() -> None:
         away = False

@@ -188,6 +188,7 @@ def test_what_is_under_way_arrives_before_a_close_and_a_closed_partner_is_notice
     by_the_clock(test)
 
 
+@pytest.mark.trust("N2")
 def test_the_link_carries_large_bodies_both_ways_through_a_slow_proxy() -> None:
     async def test() -> None:
         async with listening() as (a, port):

@@ -83,6 +83,12 @@ CONFIG: dict[str, Entry] = {
         "Restore it from a backup of this folder; a new key is never made silently. A new node: isthmus init.",
         "请从备份恢复；系统不会自动生成新密钥。新建节点请执行 isthmus init。",
     ),
+    "rotating": Entry(
+        "The key of this node is being changed already, until {until} at the latest; it waits for {partners}.",
+        "本节点的密钥正在更换，最迟至 {until}；仍在等待 {partners}。",
+        "Wait until these partners have been heard with the new key, or revoke those that will not come back: isthmus partner ls",
+        "请等待这些合作方使用新密钥通信，或撤销不再往来的合作方：isthmus partner ls",
+    ),
     "not_a_node": Entry(
         "{path} is not the folder of a node.",
         "{path} 不是节点目录。",
@@ -391,6 +397,12 @@ LINE: dict[str, Entry] = {
         "连接在收到应答前关闭。",
         "Look at the other process; the reason stands in its log.",
         "请查看对方进程的日志，其中有原因。",
+    ),
+    "proxy_refused": Entry(
+        "The proxy {proxy} does not let this node through to {partner}: {why}.",
+        "代理 {proxy} 不允许本节点连接 {partner}：{why}。",
+        "HTTP 407: set proxy_user in config.yaml and write the password to keys/proxy.password; 403: ask for this address and port to be let through. isthmus doctor --letter writes the request.",
+        "HTTP 407：请在 config.yaml 中设置 proxy_user，并将密码写入 keys/proxy.password；403：请申请放行该地址和端口。isthmus doctor --letter 可生成申请。",
     ),
     "tls_intercepted": Entry(
         "{partner} answers with a certificate that is not the one pinned.",

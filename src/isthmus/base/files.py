@@ -31,12 +31,24 @@ def write_file(path: Path, body: bytes, mode: int = 0o600) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         committed("before file")
-        os.replace(aside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _move(aside, path)
     except OSError as error:
         raise disk_trouble(path, error.strerror or "unknown") from None
     committed("after file")
+
+
+def move_file(path: Path, to: Path) -> None:
+    """Rename within a folder, durably; takes the place of what stood there. Raises as `write_file` does."""
+    try:
+        _move(path, to)
+    except OSError as error:
+        raise disk_trouble(to, error.strerror or "unknown") from None
+
+
+def _move(path: Path, to: Path) -> None:
+    os.replace(path, to)
+    folder = os.open(to.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -10,7 +10,7 @@ import click
 
 from isthmus.base.errors import ConfigError
 from isthmus.cli.output import Settings, common, pass_settings, table
-from isthmus.store.audit import AuditCheck, Finding, line_of
+from isthmus.store.audit import AuditCheck, Finding, line_of, lineage_of
 
 
 @click.group()
@@ -49,7 +49,9 @@ def export(settings: Settings, since: str | None) -> None:
 
 @audit.command()
 @click.argument("file", type=click.File("r", encoding="utf-8"), required=False)
-@click.option("--key", help="Public key (64 hexadecimal figures) of the party whose log FILE is.")
+@click.option(
+    "--key", help="Public key (64 hexadecimal figures) of the party whose log FILE is, present or earlier."
+)
 @common
 @pass_settings
 def verify(settings: Settings, file: TextIO | None, key: str | None) -> int:
@@ -83,13 +85,12 @@ def _check_file(file: TextIO, key: str | None) -> AuditCheck:
         raise ConfigError(
             "out_of_bounds", field="--key", value=key[:80], allowed="hexadecimal figures"
         ) from None
-    check = None
-    for text in file:
-        line = line_of(text)
-        check = check or AuditCheck(line.party, public_key, line.number)
-        check.take(line)
-    if check is None:
+    lines = [line_of(text) for text in file]
+    if not lines:
         raise ConfigError("bad_document", where=file.name, why="it holds no line")
+    check = AuditCheck(lines[0].party, lineage_of(lines, public_key), lines[0].number)
+    for line in lines:
+        check.take(line)
     return check
 
 

@@ -19,8 +19,20 @@ BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 
 COMMANDS = (
-    *("init", "serve", "health", "doctor", "version", "partner", "dataset", "job", "audit"),
-    *("backup", "restore", "user", "token", "sign-in", "sign-out", "try", "demo"),
+    *(
+        "init",
+        "serve",
+        "health",
+        "doctor",
+        "version",
+        "partner",
+        "dataset",
+        "job",
+        "audit",
+        "backup",
+        "restore",
+    ),
+    *("relay", "user", "token", "sign-in", "sign-out", "try", "demo"),
 )
 SIGN_IN = frozenset({"sign_in", "wrong_sign_in", "second_factor", "locked_out", "role"})
 
@@ -93,6 +105,10 @@ class _Commands(click.Group):
                 from isthmus.cli.sign_in import sign_out
 
                 return sign_out
+            case "relay":
+                from isthmus.cli.relay import relay
+
+                return relay
             case "try":
                 from isthmus.cli.try_ import try_
 

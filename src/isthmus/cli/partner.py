@@ -1,4 +1,4 @@
-"""partner: invite, accept, confirm, ls."""
+"""partner: invite, accept, confirm, rotate, revoke, ls."""
 
 from __future__ import annotations
 
@@ -62,6 +62,50 @@ def confirm(settings: Settings, name: str, words: tuple[str, ...]) -> None:
     settings.say(f"Next: isthmus doctor --partner {name}", f"下一步：isthmus doctor --partner {name}")
 
 
+@partner.command()
+@click.option("--overlap-days", type=click.IntRange(1, 90), default=7, show_default=True,
+              help="How long the old key counts beside the new one for partners that are away.")  # fmt: skip
+@common
+@pass_settings
+def rotate(settings: Settings, overlap_days: int) -> None:
+    """Change the key of this node; every partner is told over the link."""
+    with settings.client() as client:
+        rotation = client.rotate(overlap_days)
+    settings.show(
+        rotation,
+        lambda: table(
+            ("field", "value"),
+            [(name, ", ".join(v) if isinstance(v, list) else v or "-") for name, v in rotation.items()],
+        ),
+    )
+    settings.say(
+        "Partners follow by themselves; jobs go on. Compare the fingerprint with them: isthmus partner ls",
+        "合作方会自动跟进，作业不受影响。请与对方核对指纹：isthmus partner ls",
+    )
+
+
+@partner.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+@pass_settings
+def revoke(settings: Settings, name: str, yes: bool) -> None:
+    """Trust a partner no more, at once. It can come back by a new invitation only."""
+    if not yes:
+        asked = settings.words(
+            f"Revoke {name}? Its jobs stop and it is refused from now on.",
+            f"确定撤销 {name}？其作业将停止，此后一律拒绝其连接。",
+        )
+        click.confirm(asked, abort=True, err=True)
+    with settings.client() as client:
+        revoked = client.revoke_partner(name)
+    settings.show(revoked, lambda: _table([revoked], settings))
+    settings.say(
+        f"{name} is revoked. To work with it again: isthmus partner invite",
+        f"已撤销 {name}。如需恢复合作：isthmus partner invite",
+    )
+
+
 @partner.command("ls")
 @common
 @pass_settings
@@ -69,7 +113,9 @@ def list_partners(settings: Settings) -> None:
     """List partners, their words, and whether the line stands."""
     with settings.client() as client:
         partners = client.partners()
+        own = client.node()["fingerprint"]
     settings.show(partners, lambda: _table(partners, settings))
+    settings.say(f"Fingerprint of this node: {own}", f"本节点指纹：{own}")
     if not partners:
         settings.say(
             "No partner yet. Next: isthmus partner invite", "还没有合作方。下一步：isthmus partner invite"
@@ -92,7 +138,8 @@ def _table(partners: list[PartnerView], settings: Settings) -> str:
     yes, no = settings.words("yes", "是"), settings.words("no", "否")
     rows = [
         (p["name"], yes if p["confirmed"] else no, yes if p["connected"] else no, " ".join(p["words"]),
+         p["fingerprint"], p["next_fingerprint"] or "",
          p["problem"]["detail"] if p["problem"] else "")
         for p in partners
     ]  # fmt: skip
-    return table(("partner", "confirmed", "connected", "words", "problem"), rows)
+    return table(("partner", "confirmed", "connected", "words", "fingerprint", "next", "problem"), rows)

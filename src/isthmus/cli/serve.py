@@ -25,17 +25,19 @@ def serve(settings: Settings, until_eof: bool) -> None:
     def ready(node: Node, port: int) -> None:
         if settings.as_json:
             click.echo(json.dumps({"party": node.config.party, "port": port, "link_port": node.link_port}))
-        listens = node.config.listen
-        settings.say(
-            f"{node.config.party} runs; "
-            + (
-                f"partners reach it at {node.config.address} (listening on {listens})"
-                if listens
-                else "it calls out only"
-            ),
-            f"{node.config.party} 已启动；"
-            + (f"合作方地址 {node.config.address}（监听 {listens}）" if listens else "仅主动外连"),
-        )
+        config = node.config
+        en, zh = "it calls out only", "仅主动外连"
+        if config.listen:
+            en, zh = (
+                f"partners reach it at {config.address} (listening on {config.listen})",
+                f"合作方地址 {config.address}（监听 {config.listen}）",
+            )
+        elif config.relay:
+            en, zh = (
+                f"partners reach it through the relay {config.relay}",
+                f"合作方经中继 {config.relay} 连接",
+            )
+        settings.say(f"{config.party} runs; {en}", f"{config.party} 已启动；{zh}")
 
     if until_eof:
         end_with_input()

@@ -29,6 +29,8 @@ class PartnerView(TypedDict):
 
     name: str
     key: str
+    fingerprint: str
+    next_fingerprint: str | None
     address: str | None
     words: list[str]
     confirmed: bool
@@ -42,6 +44,15 @@ class AcceptedView(PartnerView):
     """A partner just joined; `reply` is a line to carry back where the inviter does not listen."""
 
     reply: str | None
+
+
+class RotationView(TypedDict):
+    """The change of this node's key; `next_*` are None once it is over."""
+
+    fingerprint: str
+    next_fingerprint: str | None
+    until: str | None
+    waits_for: list[str]
 
 
 class DatasetView(TypedDict, total=False):
@@ -116,6 +127,7 @@ class AuditHeads(TypedDict):
 
     party: str
     keys: dict[str, str]
+    earlier_keys: list[dict[str, str]]
     heads: list[dict[str, Any]]
 
 
@@ -164,8 +176,10 @@ class Client(UserCalls):
     def node(self) -> dict[str, Any]:
         return dict(self._call("GET", "/node"))
 
-    def doctor(self, partner: str | None = None) -> list[dict[str, str]]:
-        return list(self._call("GET", "/node/doctor", query={"partner": partner} if partner else {}))
+    def doctor(self, partner: str | None = None, idle_s: float = 0) -> list[dict[str, str]]:
+        """`idle_s`: how long a silence on the line to the partner is tried."""
+        query = {"partner": partner, "idle_s": str(idle_s)} if partner else {}
+        return list(self._call("GET", "/node/doctor", query=query))
 
     def partners(self) -> list[PartnerView]:
         return list(self._all("/partners"))
@@ -180,6 +194,14 @@ class Client(UserCalls):
     def confirm_partner(self, name: str, words: list[str]) -> PartnerView:
         confirmed: PartnerView = self._call("POST", f"/partners/{quote(name, '')}/confirm", {"words": words})
         return confirmed
+
+    def revoke_partner(self, name: str) -> PartnerView:
+        revoked: PartnerView = self._call("POST", f"/partners/{quote(name, '')}/revoke")
+        return revoked
+
+    def rotate(self, overlap_days: int = 7) -> RotationView:
+        rotation: RotationView = self._call("POST", "/partners/rotate", {"overlap_days": overlap_days})
+        return rotation
 
     def datasets(self) -> list[DatasetView]:
         return list(self._all("/datasets"))
@@ -257,7 +279,10 @@ class Client(UserCalls):
     def check_audit(self) -> AuditCheck:
         """Recomputes the whole audit log and compares it with the heads that partners hold."""
         told = self.audit_heads()
-        keys = {name: bytes.fromhex(key) for name, key in told["keys"].items()}
+        rows = [(row["party"], row["key"]) for row in told["earlier_keys"]] + list(told["keys"].items())
+        keys: dict[str, tuple[bytes, ...]] = {}
+        for name, key in rows:
+            keys[name] = (*keys.get(name, ()), bytes.fromhex(key))
         check = AuditCheck(told["party"], keys[told["party"]])
         for line in self.audit():
             check.take(line)

@@ -74,17 +74,34 @@ class PartyKey:
         return f"PartyKey({self.fingerprint.hex()})"
 
 
+class TurningKey(PartyKey):
+    """The key of this party for those who hold it for long: all of them have the new one once it has been changed."""
+
+    def __init__(self, key: PartyKey) -> None:
+        super().__init__(key._private)
+
+    def turn(self, to: PartyKey) -> None:
+        self._private, self.public, self.fingerprint = to._private, to.public, to.fingerprint
+
+
 def fingerprint(public_key: bytes) -> bytes:
     """16 bytes that name a party key."""
     return hashlib.sha256(b"isthmus/party/v1" + public_key).digest()[:16]
 
 
-def verify(public_key: bytes, signature: bytes, data: bytes, partner: str = "the partner") -> None:
-    """Raises PeerError("bad_signature") unless `signature` over `data` holds."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, data)
-    except (InvalidSignature, ValueError):
-        raise PeerError("bad_signature", partner=partner) from None
+Publics = bytes | tuple[bytes, ...]
+"""A public key, or those of which any will do."""
+
+
+def verify(public_key: Publics, signature: bytes, data: bytes, partner: str = "the partner") -> None:
+    """Raises PeerError("bad_signature") unless `signature` over `data` holds, under one of the keys."""
+    for public in (public_key,) if isinstance(public_key, bytes) else public_key:
+        try:
+            Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+            return
+        except (InvalidSignature, ValueError):
+            continue
+    raise PeerError("bad_signature", partner=partner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from isthmus.crypto.seal import PartyKey, verify
+from isthmus.crypto.seal import PartyKey, Publics, verify
 
 _CONSENT = b"isthmus/job-consent/v1\0"
 _RUN = b"isthmus/job-run/v1\0"
@@ -20,8 +20,8 @@ def sign(job_digest: bytes, number: int, party: str, key: PartyKey) -> bytes:
     return key.sign(_text(job_digest, number, party))
 
 
-def verify_consent(job_digest: bytes, number: int, party: str, public_key: bytes, signature: bytes) -> None:
-    """Raises PeerError `bad_signature` unless `party` has signed this run of this job file."""
+def verify_consent(job_digest: bytes, number: int, party: str, public_key: Publics, signature: bytes) -> None:
+    """Raises PeerError `bad_signature` unless `party` has signed this run of this job file, with one of these keys."""
     verify(public_key, signature, _text(job_digest, number, party), party)
 
 

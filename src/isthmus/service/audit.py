@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import IsthmusError, PeerError, PolicyError
-from isthmus.crypto.seal import PartyKey
+from isthmus.crypto.seal import PartyKey, Publics
 from isthmus.jobs.control import HeadKept, HeadTold
 from isthmus.store.audit import AuditKind, Head, KeptHead, Note
 from isthmus.store.records import Store
@@ -66,10 +66,20 @@ class Audit:
             self._name.reset(before)
 
     def note(
-        self, kind: AuditKind, subject: str = "", *, by: str = "", digest: str = "", code: str = ""
+        self,
+        kind: AuditKind,
+        subject: str = "",
+        *,
+        by: str = "",
+        digest: str = "",
+        code: str = "",
+        key: PartyKey | None = None,
     ) -> Note:
-        """For the store to write with a change; by this node itself unless somebody is named."""
-        return Note(self._own, self._key, self._clock.now(), by or self._own, kind, subject, digest, code)
+        """For the store to write with a change; by this node itself unless somebody is named, under its key unless another
+        one is named."""
+        return Note(
+            self._own, key or self._key, self._clock.now(), by or self._own, kind, subject, digest, code
+        )
 
     def write(
         self, kind: AuditKind, subject: str = "", *, by: str = "", digest: str = "", code: str = ""
@@ -119,7 +129,7 @@ class Audit:
         newest = sorted(heads, key=lambda head: head.number)[-HEADS_TOLD:]
         return [HeadKept(head.number, head.digest, head.signature) for head in newest]
 
-    def on_told(self, partner: str, public_key: bytes, told: HeadTold) -> list[HeadKept]:
+    def on_told(self, partner: str, public_key: Publics, told: HeadTold) -> list[HeadKept]:
         """Keeps the head of a partner's log. The answer shows what is held of it: this head, or also a higher one.
 
         Raises PeerError `bad_signature`. A head under a number that was passed, with another digest, goes on record.
@@ -140,7 +150,8 @@ class Audit:
         Raises PeerError `bad_signature` where it is not the own signature.
         """
         head = Head(kept.number, kept.digest, kept.signature)
-        head.check(self._own, self._key.public)
+        earlier = (row.public_key for row in self._store.known_keys(self._own) if row.state == "retired")
+        head.check(self._own, (self._key.public, *earlier))
         found = self._store.audit(after=head.number - 1, limit=1)
         fits = bool(found) and found[0].number == head.number and found[0].own_digest() == head.digest
         self._keep(partner, "own", head, not fits)

@@ -52,6 +52,7 @@ from isthmus.service.audit import Audit, broken_rule
 from isthmus.service.courses import Course, Following, Here, Leading, Lines, told
 from isthmus.service.datasets import Datasets, known_columns
 from isthmus.service.facts import facts_of, line_notes
+from isthmus.service.keys import lineage, signing_keys
 from isthmus.service.measured import Measurements
 from isthmus.store.audit import AuditKind, Note, known_code
 from isthmus.store.records import ENDED, STATES, Answer, JobState, Store, StoredDataset, StoredJob
@@ -133,6 +134,13 @@ class Jobs:
         self._spawn(self._send_all(line, self._outboxes[partner]))
         self._spawn(self._listen(line, partner))
         self._say_again(partner)
+
+    def on_revoked(self, partner: str) -> None:
+        """Ends the conversation with a partner that is trusted no more, and stops every job that it has a part in."""
+        self._outboxes.pop(partner, None)
+        for job in self._store.jobs_in(set(STATES) - ENDED - {"draft"}):
+            if partner in _partners_of(job):
+                self.stop(job.id)
 
     async def close(self) -> None:
         """Ends workers and waits for them; their jobs go on when the node runs again."""
@@ -360,7 +368,13 @@ class Jobs:
         partner = self._store.partner(party)
         if partner is None or not partner.confirmed:
             raise ConfigError("not_confirmed", partner=party)
-        verify_consent(job.digest, job.number, party, partner.public_key, signature)
+        if signature in [a.signature for a in self._store.answers(job.id) if a.party == party]:
+            keys = lineage(
+                self._store, party, partner.public_key
+            )  # it held when it came, whatever key counts now
+        else:
+            keys = signing_keys(self._store, partner, self._clock)
+        verify_consent(job.digest, job.number, party, keys, signature)
 
     def _note(self, kind: AuditKind, job: StoredJob, by: str = "", code: str = "") -> Note:
         return self._audit.note(kind, job.id, by=by, digest=job.digest.hex(), code=code)
@@ -440,7 +454,8 @@ class Jobs:
                 self._on_ended(partner, run, code)
             case HeadTold() as head:
                 known = self._store.partner(partner)
-                for kept in self._audit.on_told(partner, known.public_key if known else b"", head):
+                keys = signing_keys(self._store, known, self._clock) if known else ()
+                for kept in self._audit.on_told(partner, keys, head):
                     self._send(partner, kept)
             case HeadKept() as kept:
                 self._audit.on_kept(partner, kept)

@@ -12,11 +12,14 @@ import hmac
 import json
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.x509 import load_der_x509_certificate
 
 from isthmus.base.canonical import canonical_json
@@ -111,6 +114,29 @@ def read_token(line: str) -> Invite | JoinReply:
         raise ConfigError("bad_invitation", why="it was cut or changed on the way") from None
 
 
+def seal_reply(invite: Invite, reply: str) -> bytes:
+    """A reply for the way to the inviter: what passes it on sees which invitation it answers and how long it is."""
+    nonce = secrets.token_bytes(12)
+    name = invite.id.encode()
+    return name + nonce + _reply_key(invite.secret).encrypt(nonce, reply.encode(), name)
+
+
+def open_reply(body: bytes, secret_of: Callable[[str], bytes | None]) -> str:
+    """The reply that was sealed with the secret of an invitation. Raises ConfigError `bad_invitation`."""
+    name, nonce, sealed = body[:16], body[16:28], body[28:]
+    secret = secret_of(name.decode("ascii", errors="replace"))
+    if secret is None:
+        raise ConfigError("bad_invitation", why="it was not given out here, or was used before")
+    try:
+        return _reply_key(secret).decrypt(nonce, sealed, name).decode("ascii")
+    except (InvalidTag, ValueError):
+        raise ConfigError("bad_invitation", why="the reply does not belong to it") from None
+
+
+def _reply_key(secret: bytes) -> ChaCha20Poly1305:
+    return ChaCha20Poly1305(hmac.digest(secret, b"isthmus/join-seal/v1", "sha256"))
+
+
 def check_reply(reply: JoinReply, invitation: Invitation | None, now: datetime) -> None:
     """Raises ConfigError unless the invitation is ours, unspent, in time, and the reply knows its secret."""
     if invitation is None:
@@ -165,7 +191,7 @@ def _read_side(body: dict[str, Any]) -> Side:
     address, certificate = body["address"], body["certificate"]
     key = base64.b64decode(body["key"], validate=True)
     good = body["v"] == 1 and re.fullmatch(PARTY_PATTERN, body["party"]) and len(key) == 32
-    if address is not None and not _can_listen(address):
+    if address is not None and not _can_listen(address.removeprefix("relay+")):
         good = False
     if not good or (address is None) != (certificate is None):
         raise ValueError("fields")

@@ -70,6 +70,11 @@ class Measurements:
         }
         write_file(self._file, json.dumps(document, indent=1).encode())
 
+    def keep_told(self, partner: str, round_trip_s: float, up: float, down: float) -> None:
+        """Keeps what the partner measured, who dials; its way up is this node's way down. Figures without sense are dropped."""
+        if all(0 < figure < math.inf for figure in (round_trip_s, up, down)):
+            self.keep(partner, Probe(round_trip_s, None, down, up, None, None))
+
     def last(self, partner: str) -> Measurement | None:
         """The newest measurement of a line."""
         return next(iter(self._kept.get(partner, [])), None)

@@ -13,18 +13,22 @@ from isthmus.crypto.seal import PartyKey
 from isthmus.service.audit import Audit
 from isthmus.service.joining import (
     TOKEN_MAX_BYTES,
+    VALID_FOR,
     Invite,
     JoinReply,
     Side,
     check_reply,
     make_invite,
     make_reply,
+    open_reply,
     read_token,
+    seal_reply,
     transcript,
     words,
 )
+from isthmus.service.keys import as_partner
 from isthmus.store.audit import AuditKind
-from isthmus.store.records import Store, StoredPartner
+from isthmus.store.records import KnownKey, Store, StoredPartner
 from isthmus.wire.link import Partner
 
 
@@ -33,11 +37,15 @@ class Known(Protocol):
 
     def add_partner(self, partner: Partner) -> None: ...
 
-    async def post_join(self, address: str, certificate_der: bytes | None, body: bytes) -> bytes: ...
+    def remove_partner(self, name: str) -> None: ...
+
+    async def post_join(
+        self, address: str, certificate_der: bytes | None, body: bytes, public_key: bytes = ...
+    ) -> bytes: ...
 
 
 class Partners:
-    """Joins and confirms partners. `on_confirmed` begins to talk to one."""
+    """Joins, confirms and revokes partners. `on_confirmed` begins to talk to one, `on_revoked` halts what runs with one."""
 
     def __init__(
         self,
@@ -48,14 +56,20 @@ class Partners:
         audit: Audit,
         clock: Clock,
         on_confirmed: Callable[[str], None],
+        on_revoked: Callable[[str], None],
     ) -> None:
         self._store = store
-        self._own = own
+        self._side = own
         self._key = key
         self._link = link
         self._audit = audit
         self._clock = clock
         self._on_confirmed = on_confirmed
+        self._on_revoked = on_revoked
+
+    @property
+    def _own(self) -> Side:
+        return replace(self._side, public_key=self._key.public)
 
     def begin(self) -> None:
         """Makes every confirmed partner known to the link."""
@@ -83,7 +97,12 @@ class Partners:
         del caller
         if len(body) > TOKEN_MAX_BYTES:
             raise ConfigError("bad_invitation", why="it is too long")
-        token = read_token(body.decode("ascii", errors="replace"))
+
+        def secret_of(invitation_id: str) -> bytes | None:
+            invitation = self._store.invitation(invitation_id)
+            return None if invitation is None else invitation.secret
+
+        token = read_token(open_reply(body, secret_of))
         if not isinstance(token, JoinReply):
             raise ConfigError("bad_invitation", why="it is not a reply")
         self._check_name(token.side)
@@ -104,6 +123,28 @@ class Partners:
         self._know(confirmed)
         return confirmed
 
+    def revoke(self, name: str) -> StoredPartner:
+        """Trusts a partner no more, from now on. It comes back by a new invitation and new words, or not at all."""
+        partner = self._store.partner(name)
+        if partner is None:
+            raise ConfigError("not_found", what=f"partner {name[:64]}", list_command="isthmus partner ls")
+        now = self._clock.now()
+        pinned = [row for row in self._store.known_keys(name) if row.state == "next"]
+        keys = [partner.public_key, *(row.public_key for row in pinned)]
+        ended = [
+            replace(r, until=now)
+            for r in self._store.known_keys(name)
+            if r.state == "retired" and r.until > now
+        ]
+        note = self._audit.note(AuditKind.PARTNER_REVOKED, name, by=self._audit.person)
+        self._store.change_keys(
+            [note], put=[*ended, *(KnownKey(name, key, "revoked", now, now) for key in keys)], gone=[name]
+        )
+        if partner.confirmed:
+            self._link.remove_partner(name)
+            self._on_revoked(name)
+        return partner
+
     async def _take_invite(self, invite: Invite) -> tuple[StoredPartner, str | None]:
         if self._clock.now() > invite.expires_at:
             raise ConfigError("bad_invitation", why="it has expired")
@@ -115,7 +156,9 @@ class Partners:
         if invite.side.address is None:
             self._store.put_partner(partner, [note])
             return partner, reply
-        await self._link.post_join(invite.side.address, invite.side.certificate_der, reply.encode())
+        side = invite.side
+        sealed = seal_reply(invite, reply)
+        await self._link.post_join(invite.side.address, side.certificate_der, sealed, side.public_key)
         self._store.put_partner(partner, [note])
         return partner, None
 
@@ -128,6 +171,10 @@ class Partners:
                 self._audit.write_once(AuditKind.PARTNER_REFUSED, invitation.id, by, error.code)
             raise
         assert invitation is not None
+        for row in self._store.known_keys():
+            same = (row.public_key, row.state) == (reply.side.public_key, "revoked")
+            if same and row.at >= invitation.expires_at - VALID_FOR:
+                raise ConfigError("bad_invitation", why="it is older than the end of this partnership")
         # Where this side listens, the other one dials: it needs no address here.
         side = replace(reply.side, address=None) if self._own.address else reply.side
         partner = await self._joined(side, invitation.id, invitation.secret, reply.line)
@@ -157,7 +204,6 @@ class Partners:
             raise ConfigError("already_there", what=f"a confirmed partner {side.party}")
 
     def _know(self, partner: StoredPartner) -> None:
-        self._link.add_partner(
-            Partner(partner.name, partner.public_key, partner.address, partner.certificate_der)
-        )
+        pinned = [row.public_key for row in self._store.known_keys(partner.name) if row.state == "next"]
+        self._link.add_partner(as_partner(partner, pinned[0] if pinned else None))
         self._on_confirmed(partner.name)

@@ -13,6 +13,8 @@ _AT = "2026-03-02T09:30:00+00:00"
 _PARTNER: dict[str, Any] = {
     "name": "data-co",
     "key": "5f" * 32,
+    "fingerprint": "a41c 09be 7d52 3f80 6c11 e9d4 02ab 57f3",
+    "next_fingerprint": None,
     "address": "https://data.example:8443",
     "words": ["babad", "babaf", "babag", "babah"],
     "confirmed": True,
@@ -85,9 +87,30 @@ class ProblemShape(ErrorShape):
     trace_id: str
 
 
-class NodeShape(BaseModel):
+_ROTATION: dict[str, Any] = {
+    "fingerprint": "0c1f 77ab 90de 4402 5a6b 1e3c 88f0 d2b7",
+    "next_fingerprint": "a41c 09be 7d52 3f80 6c11 e9d4 02ab 57f3",
+    "until": _AT,
+    "waits_for": ["data-co"],
+}
+
+
+class RotationShape(BaseModel):
+    """The change of this node's key: fingerprints, when the overlap ends, partners not yet heard with the new key. What
+    is null or empty while no key is being changed: everything but `fingerprint`."""
+
+    model_config = _like(_ROTATION)
+
+    fingerprint: str
+    next_fingerprint: str | None
+    until: str | None
+    waits_for: list[str]
+
+
+class NodeShape(RotationShape):
     model_config = _like(
-        {
+        _ROTATION
+        | {
             "party": "bank",
             "version": "0.1.0",
             "mode": "direct",
@@ -123,10 +146,14 @@ class LineShape(BaseModel):
 
 
 class PartnerShape(BaseModel):
+    """`next_fingerprint`: of the key that the partner is about to change to, which is pinned as well."""
+
     model_config = _like(_PARTNER)
 
     name: str
     key: str
+    fingerprint: str
+    next_fingerprint: str | None
     address: str | None
     words: list[str]
     confirmed: bool
@@ -356,11 +383,25 @@ class KeptHeadShape(BaseModel):
     at: str
 
 
-class AuditHeadsShape(BaseModel):
-    """All that is needed to check the log: this party, the keys of all parties it knows, and the heads."""
+class EarlierKeyShape(BaseModel):
+    """A key that a party has given up, or that was revoked; what it signed is taken until `until`."""
 
-    model_config = _like({"party": "bank", "keys": {"bank": "5f" * 32}, "heads": [_KEPT_HEAD]})
+    model_config = _like({"party": "bank", "key": "4e" * 32, "until": _AT})
+
+    party: str
+    key: str
+    until: str
+
+
+class AuditHeadsShape(BaseModel):
+    """All that is needed to check the log: this party, the keys of all parties it knows, now and earlier (oldest first),
+    and the heads."""
+
+    model_config = _like(
+        {"party": "bank", "keys": {"bank": "5f" * 32}, "earlier_keys": [], "heads": [_KEPT_HEAD]}
+    )
 
     party: str
     keys: dict[str, str]
+    earlier_keys: list[EarlierKeyShape]
     heads: list[KeptHeadShape]

@@ -9,6 +9,7 @@ from typing import Any
 from isthmus.base.errors import IsthmusError, rebuild
 from isthmus.base.progress import Step
 from isthmus.jobs.plan import Plan
+from isthmus.service.keys import Keys, shown
 from isthmus.store.audit import KeptHead
 from isthmus.store.records import Answer, Event, StoredDataset, StoredJob, StoredPartner
 from isthmus.wire.link import LinkState
@@ -39,10 +40,14 @@ def problem(error: IsthmusError, language: str, party: str) -> dict[str, Any]:
     }
 
 
-def partner_view(partner: StoredPartner, state: LinkState | None, language: str) -> dict[str, Any]:
+def partner_view(
+    partner: StoredPartner, state: LinkState | None, language: str, next_key: bytes | None = None
+) -> dict[str, Any]:
     return {
         "name": partner.name,
         "key": partner.public_key.hex(),
+        "fingerprint": shown(partner.public_key),
+        "next_fingerprint": next_key and shown(next_key),
         "address": partner.address,
         "words": list(partner.words),
         "confirmed": partner.confirmed,
@@ -50,6 +55,16 @@ def partner_view(partner: StoredPartner, state: LinkState | None, language: str)
         "connected": bool(state and state.connected),
         "since": state.since.isoformat() if state else None,
         "problem": error_view(state.problem, language) if state and state.problem else None,
+    }
+
+
+def rotation_view(keys: Keys, public_key: bytes) -> dict[str, Any]:
+    row = keys.row
+    return {
+        "fingerprint": shown(public_key),
+        "next_fingerprint": shown(row.public_key) if row else None,
+        "until": row.until.isoformat() if row else None,
+        "waits_for": keys.waits_for(),
     }
 
 

@@ -8,6 +8,9 @@ log is ever unsigned, and the signature of a line is at the same time the signed
 digest, signature) says nothing of what the lines hold; partners keep each other's. Whoever has the key can write a whole new
 log; that it differs from the old one shows by the heads that partners hold, and by these only.
 
+When the party changes its key, the line `key.rotated` names the old key and the new one and is the last that the old key signs;
+every later line is signed with the new one.
+
 A line has fields of fixed form and no room for anything else: names, ids of jobs, digests, codes of the catalogue of errors.
 So no id of a row, no value, no column and no secret can get into it.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -25,7 +28,7 @@ from typing import Any, Literal
 
 from isthmus.base.canonical import canonical_json
 from isthmus.base.errors import CLASSES, ConfigError, PeerError
-from isthmus.crypto.seal import PartyKey, verify
+from isthmus.crypto.seal import PartyKey, Publics, verify
 
 FIRST = "0" * 64
 """What stands for the digest of the line before the first one."""
@@ -47,6 +50,12 @@ class AuditKind(StrEnum):
     PARTNER_JOINED = "partner.joined"
     PARTNER_CONFIRMED = "partner.confirmed"
     PARTNER_REFUSED = "partner.refused"
+    PARTNER_REVOKED = "partner.revoked"
+    PARTNER_KEY_OFFERED = "partner.key_offered"
+    PARTNER_KEY_CHANGED = "partner.key_changed"
+    KEY_OFFERED = "key.offered"
+    KEY_ROTATED = "key.rotated"
+    KEY_TAKEN = "key.taken"
     DATASET_ADDED = "dataset.added"
     DATASET_REFUSED = "dataset.refused"
     JOB_PROPOSED = "job.proposed"
@@ -112,7 +121,7 @@ class Head:
     digest: bytes
     signature: bytes
 
-    def check(self, party: str, public_key: bytes) -> None:
+    def check(self, party: str, public_key: Publics) -> None:
         """Raises PeerError `bad_signature` unless `party` has signed it."""
         verify(public_key, self.signature, _head_text(party, self.number, self.digest), party)
 
@@ -191,17 +200,55 @@ class Finding:
     partner: str = ""
 
 
+def lineage_of(lines: Iterable[AuditLine], public_key: bytes) -> tuple[bytes, ...]:
+    """The keys of a log, oldest first, as far as its lines lead to `public_key` or on from it; none of it is verified.
+
+    A last line `key.rotated` leads nowhere backwards: no line of the new key stands behind it.
+    """
+    newer: dict[bytes, bytes] = {}
+    older: dict[bytes, bytes] = {}
+    change: tuple[bytes, bytes] | None = None
+    for line in lines:
+        if change is not None:
+            older[change[1]] = change[0]
+        change = _change(line)
+        if change is not None:
+            newer[change[0]] = change[1]
+    keys = [public_key]
+    while (before := older.get(keys[0])) is not None and before not in keys:
+        keys.insert(0, before)
+    while (after := newer.get(keys[-1])) is not None and after not in keys:
+        keys.append(after)
+    return tuple(keys)
+
+
+def _change(line: AuditLine) -> tuple[bytes, bytes] | None:
+    """(old key, new key) that a line names."""
+    if line.kind != AuditKind.KEY_ROTATED:
+        return None
+    try:
+        return bytes.fromhex(line.object), bytes.fromhex(line.digest)
+    except ValueError:
+        return None
+
+
 class AuditCheck:
     """Takes the lines of a log one by one, in rising order, and finds what was done to them.
 
-    A part of a log that begins at a later line is taken as it is with `start`; what came before is not judged then.
+    A part of a log that begins at a later line is taken as it is with `start`; what came before is not judged then. Of
+    several keys, oldest first, a line may be signed with the one of the line before it, or with a later one where a line
+    `key.rotated` has named it.
     """
 
-    def __init__(self, party: str, public_key: bytes, start: int = 1) -> None:
+    def __init__(self, party: str, public_key: Publics, start: int = 1) -> None:
         self.lines = 0
         self.findings: list[Finding] = []
         self._party = party
-        self._key = public_key
+        self._keys = (public_key,) if isinstance(public_key, bytes) else public_key
+        self._at: int | None = None
+        """Which key signed the line before; None where that is not known."""
+        self._named: bytes | None = None
+        """The key that the line before named as the next one."""
         self._start = start
         self._next = start
         self._last_digest: str | None = FIRST if start == 1 else None
@@ -219,29 +266,47 @@ class AuditCheck:
         self._next = number + 1
         try:
             head = line.head()
-            head.check(self._party, self._key)
+            self._signed(head)
             if line.party != self._party:
                 raise ValueError("a line of another party")
         except (ValueError, PeerError):
             self._find("changed", number, number)
-            self._last_digest = None
+            self._last_digest = self._named = None
             return
+        change = _change(line)
+        self._named = change[1] if change else None
         if self._last_digest is not None and line.before != self._last_digest:
             at = max(number - 1, self._start)
             self._find("unlinked", at, at)
         self._last_digest = self._digests[number] = head.digest.hex()
 
-    def compare(self, kept: Iterable[KeptHead], keys: dict[str, bytes]) -> None:
+    def _signed(self, head: Head) -> None:
+        """Raises PeerError unless the key whose turn it is has signed this line. After a gap that may be a later key."""
+        first = self._at or 0
+        known = self._at is not None and self._last_digest is not None
+        for at in range(first, len(self._keys)):
+            if known and at > first and self._keys[at] != self._named:
+                continue
+            try:
+                head.check(self._party, self._keys[at])
+            except PeerError:
+                continue
+            self._at = at
+            return
+        raise PeerError("bad_signature", partner=self._party)
+
+    def compare(self, kept: Iterable[KeptHead], keys: Mapping[str, Publics]) -> None:
         """After the last line: compares with the heads that partners hold, and the partners' own heads with each other.
 
-        `kept` in the order in which they came; `keys` are the public keys of the partners.
+        `kept` in the order in which they came; `keys` are the public keys of the partners, given-up ones included: a head was
+        checked when it came, and no clock is asked again.
         """
         cut: dict[str, int] = {}
         newest: dict[str, int] = {}
         theirs: dict[tuple[str, int], bytes] = {}
         for found in kept:
             head, partner = found.head, found.partner
-            key = self._key if found.whose == "own" else keys.get(partner, b"")
+            key = self._keys if found.whose == "own" else keys.get(partner, b"")
             try:
                 head.check(self._party if found.whose == "own" else partner, key)
             except PeerError:

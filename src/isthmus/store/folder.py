@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from isthmus.base.errors import ConfigError, LocalError
+from isthmus.base.files import move_file, write_file
 from isthmus.crypto.seal import PartyKey
 from isthmus.store.server import SERVER_PATTERN, Server
 from isthmus.store.settings import Limits, SignIn
@@ -41,15 +42,19 @@ class RetentionConfig(BaseModel):
 
 
 class NodeConfig(BaseModel):
-    """config.yaml. `direct` listens for partners, `dial-out` only calls them. Port 0: any free one. `local_token`: whether
-    the token file of the folder opens the HTTP interface."""
+    """config.yaml. `direct` listens for partners, `dial-out` only calls them, `relay` is reached through the relay at `relay`.
+    Calls go through `proxy` where one is named. Port 0: any free one. `local_token`: whether the token file of the folder
+    opens the HTTP interface."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     party: Annotated[str, StringConstraints(pattern=PARTY_PATTERN)]
-    mode: Literal["direct", "dial-out"]
+    mode: Literal["direct", "dial-out", "relay"]
     listen: Annotated[str, StringConstraints(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
     address: Annotated[str, StringConstraints(pattern=r"^https://[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
+    relay: Annotated[str, StringConstraints(pattern=r"^https://[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
+    proxy: Annotated[str, StringConstraints(pattern=r"^http://[^\s/@]{1,255}:[0-9]{1,5}$")] | None = None
+    proxy_user: Annotated[str, StringConstraints(pattern=r"^[^\s:]{1,255}$")] | None = None
     control_port: Annotated[int, Field(ge=0, le=65535)] = 0
     data: list[str] = Field(default_factory=list)
     retention: RetentionConfig = Field(default_factory=RetentionConfig)
@@ -57,6 +62,11 @@ class NodeConfig(BaseModel):
     local_token: bool = True
     limits: Limits = Limits()
     sign_in: SignIn = SignIn()
+
+    @property
+    def reached_at(self) -> str | None:
+        """Where partners reach this node; None where it only calls."""
+        return f"relay+{self.relay}" if self.mode == "relay" else self.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,9 @@ class NodeFolder:
         self._key = home / "keys" / "party.key"
         self._record_key = home / "keys" / "record.key"
         self._users_key = home / "keys" / "users.key"
+        self.next_key_file = home / "keys" / "party.next"
+        self.proxy_password_file = home / "keys" / "proxy.password"
+        self.relay_certificate = home / "tls" / "relay.pem"
         self._token = home / "token"
         self._database_password = home / "keys" / "database.password"
         self._database_ca = home / "tls" / "database-ca.pem"
@@ -105,7 +118,9 @@ class NodeFolder:
             certificate, tls_key = make_certificate(config.party, hosts)
             folder.certificate.write_bytes(certificate)
             _write_secret(folder.tls_key, tls_key)
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(
+            config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+        )
         folder._config.write_text(text, encoding="utf-8")
         return folder
 
@@ -139,6 +154,26 @@ class NodeFolder:
             _write_secret(self._users_key, secrets.token_hex(32).encode())
         return bytes.fromhex(self._secret(self._users_key).decode())
 
+    def next_key(self) -> PartyKey | None:
+        """The key that this party is changing to, if it is."""
+        if not self.next_key_file.exists():
+            return None
+        return PartyKey.from_bytes(bytes.fromhex(self._secret(self.next_key_file).decode()))
+
+    def put_next_key(self, key: PartyKey) -> None:
+        write_file(self.next_key_file, key.to_bytes().hex().encode())
+
+    def take_next_key(self) -> None:
+        """The next key is the key from now on; the old one is gone."""
+        move_file(self.next_key_file, self._key)
+
+    def drop_next_key(self) -> None:
+        self.next_key_file.unlink(missing_ok=True)
+
+    def proxy_password(self) -> str:
+        """What the proxy asks for. Raises ConfigError `file_mode` or `key_missing`."""
+        return self._secret(self.proxy_password_file).decode().strip()
+
     def token(self) -> str:
         return self._secret(self._token).decode()
 
@@ -163,6 +198,9 @@ class NodeFolder:
         users = (self._users_key,) if self._users_key.exists() or self.restored.exists() else ()
         for path in (self._key, *users, self._token, *((self.tls_key,) if self.certificate.exists() else ())):
             self._secret(path)
+        for path in (self.next_key_file, self.proxy_password_file):
+            if path.exists():
+                self._secret(path)
 
     def make_token(self) -> None:
         """A new token, where there is none."""
@@ -243,9 +281,17 @@ def make_config(document: Any, where: str) -> NodeConfig:
         raise ConfigError("out_of_bounds", field=field, value=shown, allowed=allowed) from None
     if config.mode == "direct" and not (config.listen and config.address):
         raise ConfigError("missing_field", where=where, field="listen and address")
-    if config.mode == "dial-out" and (config.listen or config.address):
-        allowed = "nothing, where mode is dial-out"
-        raise ConfigError("out_of_bounds", field="listen", value=str(config.listen), allowed=allowed)
+    if config.mode == "relay" and not config.relay:
+        raise ConfigError("missing_field", where=where, field="relay")
+    for field in ("listen", "address") if config.mode != "direct" else ():
+        if (value := getattr(config, field)) is not None:
+            allowed = f"nothing, where mode is {config.mode}"
+            raise ConfigError("out_of_bounds", field=field, value=value, allowed=allowed)
+    if config.mode != "relay" and config.relay:
+        allowed = f"nothing, where mode is {config.mode}"
+        raise ConfigError("out_of_bounds", field="relay", value=config.relay, allowed=allowed)
+    if config.proxy_user and not config.proxy:
+        raise ConfigError("missing_field", where=where, field="proxy")
     return config
 
 

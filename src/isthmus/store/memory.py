@@ -19,6 +19,7 @@ from isthmus.store.records import (
     Invitation,
     JobState,
     KeptReply,
+    KnownKey,
     StoredDataset,
     StoredJob,
     StoredPartner,
@@ -31,6 +32,7 @@ class MemoryStore(MemoryUsers):
     def __init__(self) -> None:
         super().__init__()
         self._partners: dict[str, StoredPartner] = {}
+        self._known_keys: dict[tuple[str, bytes], KnownKey] = {}
         self._invitations: dict[str, Invitation] = {}
         self._datasets: dict[tuple[str, int], StoredDataset] = {}
         self._jobs: dict[str, StoredJob] = {}
@@ -52,6 +54,30 @@ class MemoryStore(MemoryUsers):
     def partners(self, after: str = "", limit: int = -1) -> list[StoredPartner]:
         found = [self._partners[name] for name in sorted(self._partners) if name > after]
         return found if limit < 0 else found[:limit]
+
+    def known_keys(self, party: str | None = None) -> list[KnownKey]:
+        return sorted((k for k in self._known_keys.values() if party in (None, k.party)), key=lambda k: k.at)
+
+    def change_keys(
+        self,
+        notes: Sequence[Note],
+        *,
+        put: Sequence[KnownKey] = (),
+        drop: Sequence[tuple[str, bytes]] = (),
+        partner: StoredPartner | None = None,
+        gone: Collection[str] = (),
+        void_invitations: bool = False,
+    ) -> None:
+        for dropped in drop:
+            self._known_keys.pop(dropped, None)
+        self._known_keys |= {(key.party, key.public_key): key for key in put}
+        for name in gone:
+            self._partners.pop(name, None)
+        if partner is not None:
+            self._partners[partner.name] = partner
+        if void_invitations:
+            self._invitations.clear()
+        self.add_lines(notes)
 
     def put_invitation(self, invitation: Invitation, notes: Sequence[Note] = ()) -> None:
         self._invitations[invitation.id] = invitation

@@ -47,6 +47,22 @@ class StoredPartner:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A public key of a party, or of this one, beside the one that counts.
+
+    next      announced at `at`, not yet heard; what it replaces ends at `until`
+    retired   replaced at `at`; what it signed is taken until `until`
+    revoked   trusted no more since `at`
+    """
+
+    party: str
+    public_key: bytes
+    state: Literal["next", "retired", "revoked"]
+    at: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Invitation:
     """An invitation that was given out; the secret opens one join and is then gone."""
 
@@ -137,6 +153,21 @@ class Store(UserStore, Protocol):
 
     def partners(self, after: str = "", limit: int = -1) -> list[StoredPartner]:
         """By name, from the one behind `after` on; -1: all."""
+
+    def known_keys(self, party: str | None = None) -> list[KnownKey]:
+        """Keys beside those that count, of all parties or of one, by `at`."""
+
+    def change_keys(
+        self,
+        notes: Sequence[Note],
+        *,
+        put: Sequence[KnownKey] = (),
+        drop: Sequence[tuple[str, bytes]] = (),
+        partner: StoredPartner | None = None,
+        gone: Collection[str] = (),
+        void_invitations: bool = False,
+    ) -> None:
+        """All of it together: keys added or replaced, keys dropped, a partner put, partners removed, open invitations voided."""
 
     def put_invitation(self, invitation: Invitation, notes: Sequence[Note] = ()) -> None: ...
 

@@ -11,13 +11,13 @@ import asyncio
 import logging
 import os
 import struct
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError
-from isthmus.crypto.seal import Dialing, check_version, names
-from isthmus.wire.envelope import BODY_MAX_BYTES, Header, Kind
+from isthmus.crypto.seal import Dialing, PartyKey, check_version, fingerprint, names
+from isthmus.wire.envelope import BODY_MAX_BYTES, IDLE_MAX_S, Header, Kind
 from isthmus.wire.lane import Lane
 from isthmus.wire.peer import CONTROL, EXCHANGE, HELLO, Here, Partner, Peer, Refused, said
 from isthmus.wire.session import Session
@@ -25,8 +25,11 @@ from isthmus.wire.session import Session
 Transport = Callable[[Partner, str, bytes], Awaitable[bytes]]
 """Carries one request to a partner: path and body in, body of the answer out. Raises Refused or LineError."""
 
+Pace = Callable[[], tuple[float, float] | None]
+
 WIDTH: Final = 4
 _SESSION_S: Final = 3600.0
+_OLDER_KEYS_S: Final = 15.0  # then the newer ones are tried again
 _TRIP = struct.Struct("<dd")
 _STAND_BY_S: Final = 1.0
 _PROBE_SIZES: Final = (1, 64 * 2**10, 256 * 2**10, 512 * 2**10, BODY_MAX_BYTES)
@@ -46,6 +49,14 @@ class Probe:
     down_bytes_per_s: float | None
     version: int | None
     clock_offset_s: float | None
+    held_s: float | None = None
+    """For how long an answer was held back and still came."""
+    cut_s: float | None = None
+    """After how long the path gave up an answer that was held back."""
+    begins_s: float | None = None
+    """Of a large answer: how long until it began,"""
+    comes_s: float | None = None
+    """and then until it was there."""
 
 
 class Dialer:
@@ -60,6 +71,7 @@ class Dialer:
         self._kept: Session | None = None
         """The newest session that the listener has not disowned."""
         self._kept_until_s = 0.0
+        self._renewals = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -78,13 +90,34 @@ class Dialer:
     async def stopped(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def probe(self) -> Probe:
-        """Raises the LineError or PeerError that stands in the way."""
+    async def probe(self, idle_s: float = 0.0, pace: Pace = lambda: None) -> Probe:
+        """`idle_s`: for how long to ask for silence, at most a minute; `pace` is that of the newest large answer. Raises
+        the LineError or PeerError that stands in the way."""
         await self._peer.signal.until(
-            lambda: self._session or self._peer.gone, self._here.clock, self._here.poll_s
+            lambda: self._session or self._peer.gone, self._here.clock, self._peer.patience_s()
         )
         if (session := self._session) is None:
             raise self._peer.problem()
+        silence = asyncio.ensure_future(self._silence(session, min(idle_s, IDLE_MAX_S)))
+        try:
+            found = await self._measure(session, pace)
+            held_s, cut_s = await silence
+            return replace(found, held_s=held_s, cut_s=cut_s)
+        finally:
+            silence.cancel()
+
+    async def _silence(self, session: Session, idle_s: float) -> tuple[float | None, float | None]:
+        """For how long an answer was held back and came, or after how long it was given up."""
+        if idle_s <= 0:
+            return None, None
+        began_s = self._here.clock.monotonic_s()
+        try:
+            await self._ask(session, Kind.PROBE, ack=int(idle_s * 1000))
+        except LineError:
+            return None, self._here.clock.monotonic_s() - began_s
+        return idle_s, None
+
+    async def _measure(self, session: Session, pace: Pace) -> Probe:
         clock = self._here.clock
         trips = []
         for _ in range(5):
@@ -105,7 +138,17 @@ class Dialer:
             up = await self._rate(lambda: self._ask(session, Kind.PROBE, body), largest, trip_s)
             down = await self._rate(lambda: self._ask(session, Kind.PROBE, number=largest), largest, trip_s)
         self._peer.round_trip_s = trip_s
-        return Probe(trip_s, largest, up, down, self._peer.version, self._peer.clock_offset_s)
+        begins, comes = pace() or (None, None)
+        return Probe(
+            trip_s,
+            largest,
+            up,
+            down,
+            self._peer.version,
+            self._peer.clock_offset_s,
+            begins_s=begins,
+            comes_s=comes,
+        )
 
     async def _rate(self, ask: Callable[[], Awaitable[Answer]], size_bytes: int, trip_s: float) -> float:
         """Bytes a second with several exchanges under way."""
@@ -128,12 +171,16 @@ class Dialer:
                 self._session = None
                 await clock.sleep(_STAND_BY_S)
                 continue
+            renewals = self._renewals
             try:
                 session = await self._resume()
             except (LineError, PeerError) as error:
                 tries += 1
                 peer.lost(error)
                 await clock.sleep(self._here.pause_s(tries))
+                continue
+            if self._renewals != renewals:  # keys have changed while hands were shaken with the ones before
+                self._kept = None
                 continue
             self._session, tries = session, 0
             peer.heard()
@@ -154,15 +201,45 @@ class Dialer:
                 self._kept = None
                 raise
             return session
-        self._kept = await self._shake()
-        self._kept_until_s = clock.monotonic_s() + _SESSION_S
-        return self._kept
+        self._kept = session = await self._shake()
+        newest = self.uses([self._here.own_keys[0].public], self.partner_keys[:1])
+        self._kept_until_s = clock.monotonic_s() + (_SESSION_S if newest else _OLDER_KEYS_S)
+        return session
+
+    @property
+    def partner_keys(self) -> tuple[bytes, ...]:
+        return self._peer.partner.keys
+
+    def renew(self) -> None:
+        """Shake hands anew: keys have changed."""
+        self._renewals += 1
+        self._kept = self._session = None
+        self._peer.signal.notify()
+
+    def uses(self, own: Collection[bytes], theirs: Collection[bytes]) -> bool:
+        """Whether there is a session that was made with these keys."""
+        session = self._kept
+        return session is not None and session.own_public in own and session.partner_public in theirs
 
     async def _shake(self) -> Session:
+        """With the newest keys of both; while a key is being changed, where those are not accepted, with the older ones."""
+        pairs = [(own, public) for own in self._here.own_keys for public in self._peer.partner.keys]
+        for own, public in pairs:
+            try:
+                return await self._greet(own, public)
+            except Refused as refusal:
+                if refusal.status != 403 or (own, public) == pairs[-1]:
+                    raise self._why(refusal, own, public) from None
+            except LineError as error:
+                # A relay knows a party by its key, and may not have heard of the newest.
+                if error.code != "unreachable" or (own, public) == pairs[-1]:
+                    raise
+        raise AssertionError("there is a key on each side")
+
+    async def _greet(self, own: PartyKey, public: bytes) -> Session:
         here, peer = self._here, self._peer
-        public = peer.partner.public_key
         dialing = Dialing(
-            here.own,
+            own,
             public,
             here.boot,
             here.time_ms(),
@@ -171,27 +248,26 @@ class Dialer:
             version=here.version,
         )
         began_s = here.clock.monotonic_s()
-        try:
-            reply = await self._send(HELLO, dialing.hello)
-        except Refused as refusal:
-            raise self._why(refusal) from None
+        reply = await self._send(HELLO, dialing.hello)
         trip_s = here.clock.monotonic_s() - began_s
         keys = dialing.finish(reply)
-        session = Session(here.own, public, keys, peer.name)
+        session = Session(own, public, keys, peer.name)
         peer.round_trip_s, peer.version = trip_s, here.version
         peer.clock_offset_s = (keys.theirs.time_ms - here.time_ms()) / 1000 + trip_s / 2
         await self._ping(session)
         peer.met(session.boot)
+        self._kept = session
+        here.met_with(peer.name, session.own_public, session.partner_public)
         return session
 
     async def _ping(self, session: Session) -> None:
         peer = self._peer
         await self._ask(session, Kind.PING, _TRIP.pack(peer.round_trip_s or 0.0, peer.clock_offset_s or 0.0))
 
-    def _why(self, refusal: Refused) -> IsthmusError:
+    def _why(self, refusal: Refused, own: PartyKey, public: bytes) -> IsthmusError:
         """The error behind an HTTP answer other than 200."""
         peer = self._peer
-        if refusal.status == 426 and names(refusal.body) == (peer.fingerprint, self._here.own.fingerprint):
+        if refusal.status == 426 and names(refusal.body) == (fingerprint(public), own.fingerprint):
             check_version(refusal.body, self._here.version, peer.name)
         why = f"it answers with HTTP {refusal.status}"
         if refusal.status == 403:
@@ -219,7 +295,8 @@ class Dialer:
         except Refused as refusal:
             if session is self._kept and (refusal.status == 410 or kind == Kind.PING):
                 self._kept = None
-            raise self._why(refusal) from None
+            why = f"it answers with HTTP {refusal.status}"
+            raise LineError("unreachable", partner=self._peer.name, why=why) from None
         header, content, content_digest = session.open(reply)
         place = (counter, fields.get("job", CONTROL), fields.get("channel", 0))
         if (header.answers, header.job, header.channel) != place:

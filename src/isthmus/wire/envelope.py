@@ -23,6 +23,8 @@ OVERHEAD_BYTES: Final = HEADER_BYTES + SIGNATURE_BYTES + 2 * TAG_BYTES
 ENVELOPE_MAX_BYTES: Final = 2**20
 BODY_MAX_BYTES: Final = ENVELOPE_MAX_BYTES - OVERHEAD_BYTES
 NO_DIGEST: Final = bytes(32)
+IDLE_MAX_S: Final = 60.0
+"""A probe is answered at the latest after this."""
 
 MESSAGE_ENDS: Final = 1
 """Flag of a frame: a message ends here. Frames without it are full."""
@@ -38,7 +40,7 @@ class Kind(IntEnum):
     PULL = 3  # asks for frame `number`; `ack` as in ACK
     TOLD = 4  # `ack` and nothing else
     FAIL = 5  # the channel has failed here; body: the code
-    PROBE = 6  # a body of any size; asks for `number` bytes back
+    PROBE = 6  # a body of any size; asks for `number` bytes back after `ack` milliseconds
     PONG = 16
     ACK = 17  # all frames up to `ack` have come
     FRAME = 18  # frame `number` from the listener; `highest` is the newest that waits

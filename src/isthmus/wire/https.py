@@ -6,13 +6,16 @@ certificate; who calls is shown by the envelope, not by a client certificate, so
 
 from __future__ import annotations
 
+import abc
 import asyncio
+import base64
 import contextlib
 import hashlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from typing import Any, Final
@@ -29,7 +32,7 @@ from cryptography.x509.oid import NameOID
 from isthmus.base.errors import LineError
 from isthmus.wire.envelope import ENVELOPE_MAX_BYTES, HEADER_BYTES
 from isthmus.wire.listener import LIMITS, Caller, Listener
-from isthmus.wire.peer import EXCHANGE, Partner, Refused
+from isthmus.wire.peer import EXCHANGE, Partner, Peer, Refused
 
 _CONNECT_S: Final = 15.0
 _STALL_S: Final = 60.0
@@ -39,39 +42,90 @@ _IDLE_S: Final = 120.0
 _CONNECTIONS_MAX: Final = 1024
 _BUFFER_BYTES: Final = 512 * 2**10
 _SLICE_BYTES: Final = 128 * 2**10
+_LARGE_BYTES: Final = 512 * 2**10
 
 Count = Callable[[str, int, int], None]
 """Told of header bytes: partner's name, sent, received."""
 
 
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy to which CONNECT is sent; with a user and a password where it asks for them."""
+
+    url: str
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        if self.user is None:
+            return None
+        login = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        return {"Proxy-Authorization": f"Basic {login}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
 class HttpTransport:
     """The dialer's transport: keeps connections open and uses them again. Raises Refused or LineError."""
 
-    def __init__(self, poll_s: float, proxy: str | None = None, count: Count | None = None) -> None:
+    def __init__(self, poll_s: float, proxy: Proxy | None = None, count: Count | None = None) -> None:
         self._poll_s = poll_s
         self._proxy = proxy
         self._count = count
-        self._sessions: dict[Partner, aiohttp.ClientSession] = {}
+        self.pace: dict[str, tuple[float, float]] = {}
+        """Of the newest large answer of each partner: seconds until it began, and then until it was there."""
+        self._sessions: dict[tuple[str, str | None, bytes | None], aiohttp.ClientSession] = {}
 
     async def __call__(self, partner: Partner, path: str, body: bytes) -> bytes:
+        reply = await self.post(partner, path, body)
+        if reply.status != 200:
+            raise Refused(reply.status, reply.body[:256])
+        return reply.body
+
+    async def post(
+        self, partner: Partner, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """One request to the host of `partner`, and its answer of whatever status."""
         session = self._session(partner)
         url = f"{(partner.address or '').rstrip('/')}{path}"
+        now_s = asyncio.get_running_loop().time
+        asked_s = now_s()
         try:
             async with session.post(
                 url,
                 data=_slices(body),
-                headers={"Content-Length": str(len(body))},
-                proxy=self._proxy,
+                headers={"Content-Length": str(len(body)), **(headers or {})},
+                proxy=self._proxy.url if self._proxy else None,
+                proxy_headers=self._proxy.headers if self._proxy else None,
                 allow_redirects=False,
             ) as response:
                 size = response.content_length
                 if size is None or size > ENVELOPE_MAX_BYTES:
                     raise Refused(response.status if response.status != 200 else 502)
+                began_s = now_s()
                 reply = await _take(response.content, size)
+                if size >= _LARGE_BYTES:
+                    self.pace[partner.name] = (began_s - asked_s, now_s() - began_s)
                 self._counted(partner, response)
-                if response.status != 200:
-                    raise Refused(response.status, reply[:256])
-                return reply
+                return Reply(response.status, response.headers, reply)
+        except aiohttp.ClientHttpProxyError as error:
+            assert self._proxy is not None
+            raise LineError(
+                "proxy_refused", proxy=self._proxy.url, partner=partner.name, why=f"HTTP {error.status}"
+            ) from None
+        except aiohttp.ClientProxyConnectionError as error:
+            assert self._proxy is not None
+            raise LineError(
+                "proxy_refused", proxy=self._proxy.url, partner=partner.name, why=_short(error)
+            ) from None
         except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError):
             raise LineError("tls_intercepted", partner=partner.name) from None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -79,7 +133,7 @@ class HttpTransport:
 
     async def forget(self, partner: Partner) -> None:
         """Close the connections to a partner."""
-        if (session := self._sessions.pop(partner, None)) is not None:
+        if (session := self._sessions.pop(_place(partner), None)) is not None:
             await session.close()
 
     async def close(self) -> None:
@@ -89,14 +143,14 @@ class HttpTransport:
             await session.close()
 
     def _session(self, partner: Partner) -> aiohttp.ClientSession:
-        if (session := self._sessions.get(partner)) is None:
+        if (session := self._sessions.get(_place(partner))) is None:
             connector = aiohttp.TCPConnector(
                 limit=0,
                 ssl=client_context(partner.certificate_der),
                 keepalive_timeout=60.0,
                 socket_factory=_socket,
             )
-            session = self._sessions[partner] = aiohttp.ClientSession(
+            session = self._sessions[_place(partner)] = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -118,11 +172,15 @@ class HttpTransport:
             self._count(partner.name, sent, received)
 
 
-class HttpServer:
-    """The listening socket: hands the bodies of known paths to the listener."""
+def _place(partner: Partner) -> tuple[str, str | None, bytes | None]:
+    return partner.name, partner.address, partner.certificate_der
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+
+class TlsServer(abc.ABC):
+    """A listening socket for a few known paths, each with the length that it accepts."""
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self._limits = limits
         self._web: web.Server | None = None
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -183,25 +241,30 @@ class HttpServer:
     async def _serve(self, request: web.BaseRequest) -> web.Response:
         protocol = request.protocol
         self._busy.add(protocol)
-        caller = Caller(request.remote or "")
         try:
-            body = await self._body(request)
-            reply = web.Response(body=await self._listener.handle(request.path, body, caller))
+            reply = await self._reply(request)
         except Refused as refusal:
-            reply = web.Response(status=refusal.status, body=refusal.body)
-            if not request.content.at_eof():
-                reply.force_close()
+            reply = self._refusal(request, refusal)
         finally:
             self._busy.discard(protocol)
             self._used_s[protocol] = (asyncio.get_running_loop().time(), _IDLE_S)
         reply.headers["Server"] = "isthmus"
-        if caller.peer is not None:
-            self._counted(caller, request, reply)
         return reply
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
-        """The body, once path, method and length are acceptable."""
-        if (limit := LIMITS.get(request.path)) is None:
+    @abc.abstractmethod
+    async def _reply(self, request: web.BaseRequest) -> web.Response:
+        """Answer one request. Raises Refused."""
+
+    @staticmethod
+    def _refusal(request: web.BaseRequest, refusal: Refused) -> web.Response:
+        reply = web.Response(status=refusal.status, body=refusal.body)
+        if not request.content.at_eof():
+            reply.force_close()
+        return reply
+
+    def _size(self, request: web.BaseRequest) -> int:
+        """The length of the body, once path, method and length are acceptable."""
+        if (limit := self._limits.get(request.path)) is None:
             raise Refused(404)
         if request.method != "POST":
             raise Refused(405)
@@ -210,22 +273,50 @@ class HttpServer:
             raise Refused(411)
         if size > limit:
             raise Refused(413)
+        return size
+
+    async def _body(
+        self, request: web.BaseRequest, first: int = 0, expect: Callable[[bytes, int], None] | None = None
+    ) -> bytes:
+        """`expect` sees the first `first` bytes and the size before the rest is read, and may raise Refused."""
+        if (size := self._size(request)) == 0:
+            return b""
         try:
             async with asyncio.timeout(_BODY_S):
-                if request.path != EXCHANGE or size < HEADER_BYTES:
+                if expect is None or size < first:
                     return await request.content.readexactly(size)
-                front = await request.content.readexactly(HEADER_BYTES)
-                self._listener.expect(front, size)
-                return await _take(request.content, size - HEADER_BYTES, front)
+                front = await request.content.readexactly(first)
+                expect(front, size)
+                return await _take(request.content, size - first, front)
         except TimeoutError:
             raise Refused(408) from None
         except (asyncio.IncompleteReadError, web.RequestPayloadError, aiohttp.ClientError):
             raise Refused(400) from None
 
+
+class HttpServer(TlsServer):
+    """The listening socket of a node: hands the bodies of known paths to the listener."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(LIMITS)
+        self._listener = listener
+
+    async def _reply(self, request: web.BaseRequest) -> web.Response:
+        caller = Caller(request.remote or "")
+        try:
+            if request.path == EXCHANGE:
+                body = await self._body(request, HEADER_BYTES, self._listener.expect)
+            else:
+                body = await self._body(request)
+            reply = web.Response(body=await self._listener.handle(request.path, body, caller))
+        except Refused as refusal:
+            reply = self._refusal(request, refusal)
+        if caller.peer is not None:
+            self._count(caller.peer, request, reply)
+        return reply
+
     @staticmethod
-    def _counted(caller: Caller, request: web.BaseRequest, reply: web.Response) -> None:
-        peer = caller.peer
-        assert peer is not None
+    def _count(peer: Peer, request: web.BaseRequest, reply: web.Response) -> None:
         line = len(f"{request.method} {request.path} HTTP/1.1\r\n\r\n")
         peer.received_bytes += line + sum(len(k) + len(v) + 4 for k, v in request.raw_headers)
         peer.received_bytes += request.content_length or 0

@@ -42,6 +42,7 @@ from isthmus.wire.dialer import Dialer, Probe, Transport
 from isthmus.wire.https import (
     HttpServer,
     HttpTransport,
+    Proxy,
     certificate_der,
     client_context,
     make_certificate,
@@ -50,7 +51,8 @@ from isthmus.wire.https import (
 from isthmus.wire.lane import Lane
 from isthmus.wire.listener import LIMITS, Caller, Join, Listener
 from isthmus.wire.message import MESSAGE_MAX_BYTES
-from isthmus.wire.peer import CONTROL, JOIN, Here, LinkState, Partner, Peer, Refused
+from isthmus.wire.peer import CONTROL, JOIN, Here, LinkState, MetWith, Partner, Peer, Refused
+from isthmus.wire.relayed import SCHEME, Relayed
 
 __all__ = [
     "CONTROL",
@@ -60,6 +62,8 @@ __all__ = [
     "LinkState",
     "Partner",
     "Probe",
+    "Proxy",
+    "Relayed",
     "Transport",
     "certificate_der",
     "client_context",
@@ -174,14 +178,18 @@ class Link:
         give_up_s: float | None = None,
         join: Join | None = None,
         transport: Transport | None = None,
-        proxy: str | None = None,
+        proxy: Proxy | None = None,
         version: int = VERSION,
+        met_with: MetWith = lambda name, own, theirs: None,
     ) -> None:
         boot = os.urandom(16)
         self._here = Here(own, own_name, clock or SystemClock(), boot, poll_s, retry_s, version)
+        self._here.met_with = met_with
         self._give_up_s = give_up_s
         self._http = HttpTransport(poll_s, proxy, self._count)
-        self._transport = transport or self._http
+        self._transport = transport or self._send
+        self._relays: dict[tuple[str, bytes], Relayed] = {}
+        self._taking: list[asyncio.Task[None]] = []
         self._listener = Listener(self._here, join)
         self._server: HttpServer | None = None
         self._peers: dict[str, Peer] = {}
@@ -190,21 +198,59 @@ class Link:
         self._started = False
 
     def add_partner(self, partner: Partner) -> None:
-        """Know a partner from now on. Known already: the address or certificate changes; another key needs a removal."""
+        """Know a partner from now on. Known already: the address, the certificate or the second pin changes, or the second
+        pin has become the first; any other key needs a removal."""
         if (known := self._peers.get(partner.name)) is not None:
-            if known.partner == partner:
-                return
-            if known.partner.public_key != partner.public_key:
-                raise ConfigError("already_there", what=f"the partner {partner.name}, with another key")
-            self._undial(known)
-            known.partner = partner
-            self._dial(known)
+            self._change(known, partner)
             return
-        if any(p.partner.public_key == partner.public_key for p in self._peers.values()):
+        if any(set(p.partner.keys) & set(partner.keys) for p in self._peers.values()):
             raise ConfigError("already_there", what="a partner with this key")
         peer = self._peers[partner.name] = Peer(self._here, partner)
         self._listener.know(peer)
         self._dial(peer)
+
+    def _change(self, peer: Peer, partner: Partner) -> None:
+        before, peer.partner = peer.partner, partner
+        if before == partner:
+            return
+        if partner.public_key not in before.keys:
+            peer.partner = before
+            raise ConfigError("already_there", what=f"the partner {partner.name}, with another key")
+        self._listener.know(peer)
+        if (before.address, before.certificate_der) != (partner.address, partner.certificate_der):
+            peer.partner = before
+            self._undial(peer)
+            peer.partner = partner
+            self._dial(peer)
+        elif (dialer := self._dialers.get(peer.name)) is not None and not dialer.uses(
+            [key.public for key in self._here.own_keys], partner.keys[:1]
+        ):
+            dialer.renew()
+
+    def offer_key(self, key: PartyKey) -> None:
+        """From now on this node answers to a second key as well, and calls with it where that is accepted."""
+        self._here.next_own = key
+        self._tell_relays()
+
+    def turn_key(self) -> None:
+        """The second key is the only one from now on."""
+        here = self._here
+        if here.next_own is not None:
+            here.own, here.next_own = here.next_own, None
+            self._listener.turned()
+            self._tell_relays()
+            for dialer in self._dialers.values():
+                if not dialer.uses([here.own.public], dialer.partner_keys):
+                    dialer.renew()
+
+    def _tell_relays(self) -> None:
+        for relay in self._relays.values():
+            relay.keys_changed()
+
+    def renew(self, name: str) -> None:
+        """Shake hands with a partner anew, where this node dials it."""
+        if (dialer := self._dialers.get(name)) is not None:
+            dialer.renew()
 
     def remove_partner(self, name: str) -> None:
         """Forget a partner; its open channels fail with LineError("closed")."""
@@ -220,6 +266,12 @@ class Link:
             raise LocalError("bug", why="the link listens already")
         self._server = HttpServer(self._listener)
         return await self._server.listen(host, port, ssl_context)
+
+    def take_from(self, address: str, certificate_der: bytes) -> Relayed:
+        """Take what partners send through this relay, from now on."""
+        relay = self._relay(address, certificate_der)
+        self._taking.append(asyncio.create_task(relay.serve(self._listener.handle)))
+        return relay
 
     async def start(self) -> None:
         """Begin to dial the partners that have an address."""
@@ -241,6 +293,9 @@ class Link:
             self._undial(peer)
         if self._leaving:
             await asyncio.gather(*self._leaving)
+        for task in self._taking:
+            task.cancel()
+        await asyncio.gather(*self._taking, return_exceptions=True)
         if self._server is not None:
             await self._server.close()
             self._server = None
@@ -261,14 +316,14 @@ class Link:
     def state(self, partner_name: str) -> LinkState:
         return self._peer(partner_name).state()
 
-    async def probe(self, partner_name: str) -> Probe:
-        """Measure the path to a partner; raises the LineError that stands in the way."""
+    async def probe(self, partner_name: str, idle_s: float = 0.0) -> Probe:
+        """Measure the path to a partner, with a silence of `idle_s` in it; raises the LineError that stands in the way."""
         peer = self._peer(partner_name)
         if (dialer := self._dialers.get(partner_name)) is not None and not (
             peer.carried_by_partner and not peer.first
         ):
-            return await dialer.probe()
-        await peer.signal.until(lambda: peer.away_s() is None, self._here.clock, self._here.poll_s)
+            return await dialer.probe(idle_s, lambda: self._http.pace.get(partner_name))
+        await peer.signal.until(lambda: peer.away_s() is None, self._here.clock, peer.patience_s())
         if peer.away_s() is not None:
             raise peer.problem()
         return Probe(peer.round_trip_s, None, None, None, peer.version, peer.clock_offset_s)
@@ -277,20 +332,36 @@ class Link:
         """Answer one request that came by other means than `listen`. Raises Refused."""
         return await self._listener.handle(path, body, Caller(address))
 
-    async def post_join(self, address: str, certificate_der: bytes | None, body: bytes) -> bytes:
+    async def post_join(
+        self, address: str, certificate_der: bytes | None, body: bytes, public_key: bytes = bytes(32)
+    ) -> bytes:
         """Hand `body` to the join callback of a node that is not a partner yet; used to accept an invitation.
+        `public_key` is its key, by which a relay finds it.
 
         Raises the error whose code the other node names, or LineError.
         """
         if len(body) > LIMITS[JOIN]:
             raise ValueError("a request to join is at most 16 KiB long")
-        stranger = Partner(address, bytes(32), address, certificate_der)
+        stranger = Partner(address, public_key, address, certificate_der)
         try:
             return await self._transport(stranger, JOIN, body)
         except Refused as refusal:
             raise _refusal(refusal, address) from None
         finally:
             await self._http.forget(stranger)
+
+    async def _send(self, partner: Partner, path: str, body: bytes) -> bytes:
+        """Over HTTPS, to where a partner listens or through its relay."""
+        address = partner.address or ""
+        if address.startswith(SCHEME) and partner.certificate_der is not None:
+            return await self._relay(address, partner.certificate_der).ask(partner, path, body)
+        return await self._http(partner, path, body)
+
+    def _relay(self, address: str, certificate_der: bytes) -> Relayed:
+        place = (address.removeprefix(SCHEME), certificate_der)
+        if place not in self._relays:
+            self._relays[place] = Relayed(self._here, self._http, *place)
+        return self._relays[place]
 
     def _peer(self, name: str) -> Peer:
         if (peer := self._peers.get(name)) is None:

@@ -16,8 +16,16 @@ from typing import Any, Final
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import IsthmusError, LineError, PeerError
-from isthmus.crypto.seal import GREETING_BYTES, answer, names, prefix
-from isthmus.wire.envelope import BODY_MAX_BYTES, ENVELOPE_MAX_BYTES, REQUESTS, Header, Kind, read_header
+from isthmus.crypto.seal import GREETING_BYTES, answer, fingerprint, names, prefix
+from isthmus.wire.envelope import (
+    BODY_MAX_BYTES,
+    ENVELOPE_MAX_BYTES,
+    IDLE_MAX_S,
+    REQUESTS,
+    Header,
+    Kind,
+    read_header,
+)
 from isthmus.wire.lane import Lane
 from isthmus.wire.peer import EXCHANGE, HELLO, JOIN, Here, Peer, Refused, said
 from isthmus.wire.session import Session
@@ -96,12 +104,26 @@ class Listener:
         self._join_guard = Guard(here.clock, _JOINS_A_MINUTE)
 
     def know(self, peer: Peer) -> None:
-        self._peers[peer.fingerprint] = peer
+        """Know a partner by the keys that are pinned now; sessions made with other keys end."""
+        self._peers = {name: known for name, known in self._peers.items() if known is not peer}
+        self._peers |= {fingerprint(key): peer for key in peer.partner.keys}
+        self._drop(peer, lambda session: session.partner_public not in peer.partner.keys)
 
     def forget(self, peer: Peer) -> None:
-        self._peers.pop(peer.fingerprint, None)
-        for key in [k for k, entry in self._sessions.items() if entry.peer is peer]:
+        self._peers = {name: known for name, known in self._peers.items() if known is not peer}
+        self._drop(peer, lambda session: True)
+
+    def turned(self) -> None:
+        """The own key is another one: sessions made with the old one end."""
+        for peer in set(self._peers.values()):
+            self._drop(peer, lambda session: session.own_public != self._here.own.public)
+
+    def _drop(self, peer: Peer, over: Callable[[Session], bool]) -> None:
+        for key in [k for k, e in self._sessions.items() if e.peer is peer and over(e.session)]:
             del self._sessions[key]
+        peer.signal.notify()
+        for lane in peer.lanes.values():
+            lane.signal.notify()
 
     def expect(self, front: bytes, size_bytes: int) -> None:
         """Refuse an envelope by its header, before its body is read."""
@@ -130,17 +152,18 @@ class Listener:
         try:
             sender, receiver = names(body)
             peer = self._peers.get(sender)
-            if peer is None or receiver != here.own.fingerprint:
+            own = next((key for key in here.own_keys if key.fingerprint == receiver), None)
+            if peer is None or own is None:
                 raise PeerError("bad_signature", partner="a stranger")
-            public = peer.partner.public_key
+            public = next(key for key in peer.partner.keys if fingerprint(key) == sender)
             try:
                 reply, keys = answer(
-                    here.own, public, body, here.boot, here.time_ms(), partner=peer.name, version=here.version
+                    own, public, body, here.boot, here.time_ms(), partner=peer.name, version=here.version
                 )
             except LineError as gap:
                 if peer.boot is None:
                     peer.lost(gap)
-                raise Refused(426, prefix(here.own, public, here.version)) from gap
+                raise Refused(426, prefix(own, public, here.version)) from gap
         except PeerError as error:
             self._guard.blame(caller.address)
             raise Refused(403) from error
@@ -150,7 +173,7 @@ class Listener:
         pending = [k for k, entry in self._sessions.items() if entry.peer is peer and not entry.live]
         for key in pending[: -_PENDING_MAX + 1]:
             del self._sessions[key]
-        self._sessions[keys.id] = _Entry(peer, Session(here.own, public, keys, peer.name))
+        self._sessions[keys.id] = _Entry(peer, Session(own, public, keys, peer.name))
         return reply
 
     async def _joined(self, body: bytes, caller: Caller) -> bytes:
@@ -213,6 +236,7 @@ class Listener:
         for key in live[:-_SESSIONS_KEPT]:
             self._sessions.pop(key, None)
         peer.met(session.boot)
+        self._here.met_with(peer.name, session.own_public, session.partner_public)
 
     async def _answer(self, entry: _Entry, header: Header, body: bytes, digest: bytes) -> bytes:
         peer, session = entry.peer, entry.session
@@ -230,6 +254,8 @@ class Listener:
             peer.round_trip_s, peer.clock_offset_s = trip_s, -ahead_s
             return reply(Kind.PONG)
         if header.kind == Kind.PROBE:
+            hold_s = min(header.ack / 1000, IDLE_MAX_S)
+            await peer.signal.until(lambda: peer.gone, self._here.clock, hold_s)
             return reply(Kind.PONG, os.urandom(min(header.number, BODY_MAX_BYTES)))
 
         wait = _Wait(self, entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import PEER, IsthmusError, LineError, LocalError, PeerError
-from isthmus.crypto.seal import PartyKey, fingerprint
+from isthmus.crypto.seal import PartyKey
 from isthmus.wire.lane import Lane
 from isthmus.wire.signal import Signal
 
@@ -22,6 +23,7 @@ CONTROL: Final = bytes(32)
 """Job digest of the channel on which two nodes talk about jobs."""
 
 _PATIENCE_S: Final = 15.0
+_KNOWN_DOWN_S: Final = 3.0
 _CLOSED_KEPT: Final = 256
 _RETRY_MAX_S: Final = 10.0
 
@@ -30,13 +32,20 @@ _RETRY_MAX_S: Final = 10.0
 class Partner:
     """The other institution: its pinned key, where it listens (None: it dials us), and its pinned certificate (DER).
 
-    An address without a certificate is checked against the authorities that this machine trusts.
+    An address without a certificate is checked against the authorities that this machine trusts. An address that begins
+    with `relay+` is that of a relay. `next_key` is a second pin: the key that the partner is about to change to.
     """
 
     name: str
     public_key: bytes
     address: str | None = None
     certificate_der: bytes | None = None
+    next_key: bytes | None = None
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The pinned keys, the newest first."""
+        return (self.public_key,) if self.next_key is None else (self.next_key, self.public_key)
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,13 @@ class LinkState:
     problem: IsthmusError | None
 
 
-@dataclass(frozen=True)
+MetWith = Callable[[str, bytes, bytes], None]
+"""Told of every session that stands: the partner's name, and the own and the partner's public key it was made with."""
+
+
+@dataclass
 class Here:
-    """This node's side of every line."""
+    """This node's side of every line. While its key is being changed there is a second one, `next_own`."""
 
     own: PartyKey
     name: str
@@ -71,6 +84,13 @@ class Here:
     poll_s: float
     retry_s: float
     version: int
+    next_own: PartyKey | None = None
+    met_with: MetWith = lambda name, own, theirs: None
+
+    @property
+    def own_keys(self) -> tuple[PartyKey, ...]:
+        """The newest first."""
+        return (self.own,) if self.next_own is None else (self.next_own, self.own)
 
     def time_ms(self) -> int:
         return max(0, int(self.clock.now().timestamp() * 1000))
@@ -95,7 +115,6 @@ class Peer:
     def __init__(self, here: Here, partner: Partner) -> None:
         self.here = here
         self.partner = partner
-        self.fingerprint = fingerprint(partner.public_key)
         self.lanes: dict[tuple[bytes, int], Lane] = {}
         self.signal = Signal()
         """Rings when a channel is opened and when the line comes or goes."""
@@ -130,7 +149,7 @@ class Peer:
     @property
     def first(self) -> bool:
         """Of two that dial each other, whether this node's calls carry the line."""
-        return self.here.own.fingerprint < self.fingerprint
+        return self.here.name < self.name
 
     @property
     def carried_by_partner(self) -> bool:
@@ -210,6 +229,10 @@ class Peer:
         """Why the line is down."""
         return self._problem or LineError("unreachable", partner=self.name, why="it has not called yet")
 
+    def patience_s(self) -> float:
+        """How long to wait for the line before somebody is told that it is down: not long where that is known."""
+        return self.here.poll_s if self._problem is None else min(self.here.poll_s, _KNOWN_DOWN_S)
+
     def leave(self) -> None:
         """This node stops, or forgets the partner."""
         self.gone = True
@@ -218,7 +241,7 @@ class Peer:
         self.signal.notify()
 
     def _begin(self, job: bytes, number: int) -> Lane:
-        lane = self.lanes[job, number] = Lane(job, number, self.here.own.fingerprint, self.fingerprint)
+        lane = self.lanes[job, number] = Lane(job, number, end_of(self.here.name), end_of(self.name))
         self.began(lane)
         self.signal.notify()
         return lane
@@ -229,6 +252,11 @@ class Peer:
     def _turn(self, ago_s: float) -> None:
         self._since = self.here.clock.now() - timedelta(seconds=ago_s)
         self._since_s = self.here.clock.monotonic_s() - ago_s
+
+
+def end_of(party: str) -> bytes:
+    """16 bytes that stand for a party in the chains of frames. Of its name: a channel goes on when a key is changed."""
+    return hashlib.sha256(b"isthmus/link/end/v1" + party.encode()).digest()[:16]
 
 
 def said(code: bytes) -> PeerError:

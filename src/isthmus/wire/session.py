@@ -30,6 +30,8 @@ class Session:
         self.boot = keys.theirs.boot
         self.poll_s = keys.theirs.poll_ms / 1000
         self.replies = Replies()
+        self.own_public = own.public
+        self.partner_public = partner_public
         self._own = own
         self._public = partner_public
         self._fingerprint = fingerprint(partner_public)

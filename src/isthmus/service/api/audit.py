@@ -29,9 +29,14 @@ def audit_routes(api: APIRouter, node: Node) -> None:
 
     @api.get("/audit/heads", responses=shaped(AuditHeadsShape))
     async def heads() -> dict[str, Any]:
-        keys = {node.config.party: node.public_key} | {p.name: p.public_key for p in node.store.partners()}
+        keys = {node.config.party: node.key.public} | {p.name: p.public_key for p in node.store.partners()}
+        earlier = [row for row in node.store.known_keys() if row.state != "next"]
         return {
             "party": node.config.party,
             "keys": {name: key.hex() for name, key in keys.items()},
+            "earlier_keys": [
+                {"party": row.party, "key": row.public_key.hex(), "until": row.until.isoformat()}
+                for row in earlier
+            ],
             "heads": [kept_head_view(kept) for kept in node.store.heads()],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -10,8 +11,8 @@ from pydantic import Field
 from isthmus.service.api.common import ONCE, Body, example, language
 from isthmus.service.node import Node
 from isthmus.service.paging import Cursor, Limit, page, read_cursor
-from isthmus.service.shapes import AcceptedShape, LineShape, PageShape, PartnerShape, shaped
-from isthmus.service.views import partner_view
+from isthmus.service.shapes import AcceptedShape, LineShape, PageShape, PartnerShape, RotationShape, shaped
+from isthmus.service.views import partner_view, rotation_view
 from isthmus.store.records import StoredPartner
 
 
@@ -29,6 +30,14 @@ class FourWords(Body):
     words: Annotated[list[Annotated[str, Field(max_length=16)]], Field(min_length=4, max_length=4)]
 
 
+class Overlap(Body):
+    """For how many days the old key counts beside the new one, for partners that are away."""
+
+    model_config = example({"overlap_days": 7})
+
+    overlap_days: Annotated[int, Field(ge=1, le=90)] = 7
+
+
 def partner_routes(api: APIRouter, node: Node) -> None:
     @api.get("/partners", responses=shaped(PageShape[PartnerShape]))
     async def partners(request: Request, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
@@ -36,13 +45,23 @@ def partner_routes(api: APIRouter, node: Node) -> None:
 
         def view(partner: StoredPartner) -> dict[str, Any]:
             state = node.link.state(partner.name) if partner.confirmed else None
-            return partner_view(partner, state, language(request))
+            pinned = [k.public_key for k in node.store.known_keys(partner.name) if k.state == "next"]
+            return partner_view(partner, state, language(request), pinned[0] if pinned else None)
 
         return page("partners", node.store.partners(after, limit + 1), limit, lambda p: [p.name], view)
 
     @api.post("/partners/invite", responses=shaped(LineShape), dependencies=ONCE)
     async def invite() -> dict[str, str]:
         return {"line": node.partners.invite()}
+
+    @api.post("/partners/rotate", responses=shaped(RotationShape), dependencies=ONCE)
+    async def rotate(body: Overlap) -> dict[str, Any]:
+        node.keys.rotate(timedelta(days=body.overlap_days))
+        return rotation_view(node.keys, node.key.public)
+
+    @api.post("/partners/{name}/revoke", responses=shaped(PartnerShape), dependencies=ONCE)
+    async def revoke(request: Request, name: str) -> dict[str, Any]:
+        return partner_view(node.partners.revoke(name), None, language(request))
 
     @api.post("/partners/accept", responses=shaped(AcceptedShape), dependencies=ONCE)
     async def accept(request: Request, body: TokenLine) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from isthmus.store.server import Server
 from isthmus.store.sql.datasets import Datasets
 from isthmus.store.sql.heads import Heads
 from isthmus.store.sql.jobs import Jobs
-from isthmus.store.sql.partners import Partners
+from isthmus.store.sql.keys import Keys
 from isthmus.store.sql.replies import Replies
 from isthmus.store.sql.users import Users
 
@@ -29,7 +29,7 @@ __all__ = ["Server", "SqlStore"]
 
 
 class SqlStore(
-    Partners,
+    Keys,
     Datasets,
     Jobs,
     Heads,
