@@ -9,13 +9,16 @@ from pathlib import Path
 from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import LocalError
 from isthmus.crypto.password import Passwords
+from isthmus.service.approvals import Approvals
 from isthmus.service.audit import Audit
 from isthmus.service.backup import settle
 from isthmus.service.datasets import Datasets
+from isthmus.service.grants import Grants
 from isthmus.service.jobs import Jobs
 from isthmus.service.joining import Side
 from isthmus.service.measured import Measurements
 from isthmus.service.partners import Partners
+from isthmus.service.projects import Projects
 from isthmus.service.retention import Retention
 from isthmus.service.users import Users
 from isthmus.service.vault import Vault
@@ -55,6 +58,11 @@ class Node:
         )
         self.datasets = Datasets(self.store, [Path(data) for data in self.config.data], self.audit, clock)
         self.measured = Measurements(folder.home / "lines.json", clock)
+        self.projects = Projects(self.config.party, key, self.store, self.audit, clock)
+        self.grants = Grants(
+            self.config.party, key, self.store, self.datasets, self.projects, self.audit, clock
+        )
+        self.approvals = Approvals(self.config.party, self.store, self.projects, self.audit, clock)
         self.jobs = Jobs(
             self.config.party,
             key,
@@ -63,6 +71,8 @@ class Node:
             self.link,
             self.measured,
             self.audit,
+            self.grants,
+            self.approvals,
             clock,
             folder.job,
             folder.record_key(),
