@@ -46,6 +46,7 @@ from isthmus.jobs.control import (
     decode_control,
 )
 from isthmus.jobs.document import read_document
+from isthmus.jobs.grant_messages import decode_grant
 from isthmus.jobs.plan import Plan, make_plan
 from isthmus.jobs.spec import JobFile, job_digest, parse_job, resolve
 from isthmus.service.approvals import Approvals

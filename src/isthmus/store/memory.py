@@ -30,7 +30,8 @@ class MemoryStore(MemoryUsers, AgreementsInMemory):
     """The store in plain maps."""
 
     def __init__(self) -> None:
-        super().__init__()
+        MemoryUsers.__init__(self)
+        AgreementsInMemory.__init__(self)
         self._partners: dict[str, StoredPartner] = {}
         self._invitations: dict[str, Invitation] = {}
         self._datasets: dict[tuple[str, int], StoredDataset] = {}
