@@ -69,6 +69,9 @@ def test_help_stands_for_every_command(call: Callable[..., Any]) -> None:
         *((), ("init",), ("serve",), ("doctor",), ("version",), ("try",), ("backup",), ("restore",)),
         *(("partner", verb) for verb in ("invite", "accept", "confirm", "ls")),
         *(("dataset", verb) for verb in ("add", "ls", "show")),
+        *(("grant", verb) for verb in ("ask", "give", "ls", "show", "refuse", "revoke")),
+        *(("project", verb) for verb in ("new", "invite", "ls", "show", "archive")),
+        *(("approval", verb) for verb in ("ls", "show", "approve", "refuse")),
         *(("audit", verb) for verb in ("ls", "verify", "export")),
         *(("user", verb) for verb in ("add", "ls", "rm", "reset", "roles", "password")),
         *(("token", verb) for verb in ("new", "ls", "revoke")),
@@ -229,6 +232,41 @@ def test_two_institutions_join_and_run_a_job(
         assert [plan["engine"]["chosen"] for plan in found] == ["paillier", "lattice-hint"]
         assert "2,000 columns of data-co (assumed)" in "".join(found[1]["engine"]["notes"])
         assert call("--home", bank, "job", "plan", file, "--assume", 0)[0] == 4
+        purpose = ("--purpose", "Rank new card applicants by risk", "--days", 90)
+        assert plan["grants"][0]["code"] == "grant_missing"
+        assert "missing" in call("--home", bank, "-o", "table", "job", "plan", file)[1]
+        code, asked, _ = call("--home", bank, "grant", "ask", "data-co", "risk", *purpose, "--runs", 3)
+        assert (code, asked["state"], asked["days_left"]) == (0, "asked", 90)
+        while not call("--home", other, "grant", "ls")[1]:
+            time.sleep(0.05)
+        assert "已申请" in call("--home", other, "--lang", "zh", "-o", "table", "grant", "ls")[1]
+        code, _, err = call("--home", other, "grant", "give", "risk")
+        assert (code, "[missing_field]" in err) == (4, True)
+        code, _, err = call("--home", other, "grant", "give", "--ask", asked["id"], "--alias", "y")
+        assert (code, "[bad_document]" in err) == (4, True)
+        code, given, _ = call(
+            "--home", other, "grant", "give", "--ask", asked["id"], "--runs", 1, "--alias", "y=income",
+            "--include", "y", "--operation", "align", "--operation", "score",
+        )  # fmt: skip
+        assert (code, given["runs"], given["columns"], given["operations"]) == (0, 1, 1, ["align", "score"])
+        shown = call("--home", other, "-o", "table", "grant", "show", given["id"])[1]
+        assert "income" in shown
+        monkeypatch.setattr("click.termui.visible_prompt_func", lambda text: "n")
+        assert call("--home", other, "grant", "revoke", given["id"])[0] == 130
+        assert call("--home", other, "grant", "revoke", given["id"], "--yes")[1]["state"] == "revoked"
+        assert call("--home", other, "grant", "refuse", given["id"])[0] == 4
+        code, made, _ = call("--home", bank, "project", "new", "cards", "--purpose", "Joint models for cards")
+        assert (code, made["parties"]) == (0, ["bank"])
+        code, made, _ = call("--home", bank, "project", "invite", "cards", "data-co")
+        assert made["parties"] == ["bank", "data-co"]
+        while not call("--home", other, "project", "ls")[1]:
+            time.sleep(0.05)
+        assert "进行中" in call("--home", other, "--lang", "zh", "-o", "table", "project", "ls")[1]
+        assert call("--home", bank, "project", "archive", "cards")[1]["state"] == "archived"
+        assert call("--home", bank, "project", "archive", "cards")[0] == 4
+        assert "Joint models" in call("--home", bank, "-o", "table", "project", "show", "cards")[1]
+        assert call("--home", other, "approval", "ls")[1] == []
+
         code, job, _ = call("--home", bank, "job", "run", file, "--assume", 7)
         assert (code, job["state"]) == (0, "proposed")
         while not call("--home", other, "job", "ls")[1]:
@@ -249,7 +287,9 @@ def test_two_institutions_join_and_run_a_job(
         ):
             assert said in err
         assert call("--home", other, "job", "show", job["id"])[1]["state"] == "proposed"
-        assert call("--home", other, "job", "accept", job["id"], "--yes")[0] == 0
+        code, _, err = call("--home", other, "job", "accept", job["id"], "--yes")
+        assert (code, "[grant_missing]" in err, "--grant" in err) == (6, True, True)
+        assert call("--home", other, "job", "accept", job["id"], "--yes", "--grant")[0] == 0
         code, done, err = call("--home", bank, "job", "watch", job["id"])
         assert (code, done["state"]) == (0, "done")
         assert f"{job['id']} done" in err
@@ -260,7 +300,16 @@ def test_two_institutions_join_and_run_a_job(
         code, failing, _ = call("--home", bank, "job", "run", file)
         while len(call("--home", other, "job", "ls")[1]) < 2:
             time.sleep(0.05)
-        call("--home", other, "job", "accept", failing["id"], "--yes")
+        call("--home", other, "job", "accept", failing["id"], "--yes", "--grant")
+        code, found, _ = call("--home", other, "approval", "ls")
+        assert [(a["job"], a["state"]) for a in found] == [
+            (failing["id"], "approved"),
+            (job["id"], "approved"),
+        ]
+        assert "已同意" in call("--home", other, "--lang", "zh", "-o", "table", "approval", "ls")[1]
+        assert failing["id"] in call("--home", other, "-o", "table", "approval", "show", found[0]["id"])[1]
+        assert call("--home", other, "approval", "refuse", found[0]["id"], "--reason", "late")[0] == 4
+        assert call("--home", other, "approval", "approve", found[0]["id"], "--yes")[0] == 4
         code, _, err = call("--home", bank, "job", "watch", failing["id"])
         assert (code, "[partner_failed]" in err, "too_small" in err) == (1, True, True)
     assert call("--home", bank, "job", "ls")[0] == 1

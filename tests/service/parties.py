@@ -9,15 +9,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from isthmus.base.clock import SystemClock
 from isthmus.base.errors import LineError
 from isthmus.crypto.seal import PartyKey
+from isthmus.service.approvals import Approvals
 from isthmus.service.audit import Audit
 from isthmus.service.datasets import Datasets
+from isthmus.service.grants import Grants
 from isthmus.service.jobs import Jobs
 from isthmus.service.measured import Measurements
+from isthmus.service.projects import Projects
 from isthmus.store.memory import MemoryStore
 from isthmus.store.records import ENDED, Store, StoredJob, StoredPartner
 from isthmus.wire.channel import Line
@@ -98,6 +101,10 @@ class Party:
 
     def begin(self) -> None:
         """The jobs of a new process of this node, over what is in the store."""
+        name, clock = self.name, SystemClock()
+        self.projects = Projects(name, self.key, self.store, self.audit, clock)
+        self.grants = Grants(name, self.key, self.store, self.datasets, self.projects, self.audit, clock)
+        self.approvals = Approvals(name, self.store, self.projects, self.audit, clock)
         self.jobs = Jobs(
             self.name,
             self.key,
@@ -106,7 +113,9 @@ class Party:
             self,
             self.measured,
             self.audit,
-            SystemClock(),
+            self.grants,
+            self.approvals,
+            clock,
             lambda job: self.folder / job,
             bytes(32),
             FAKE_WORKER,
@@ -143,14 +152,18 @@ class Party:
 
 
 class World:
-    """A label owner `bank` and its partners, all of whom know each other; use it in an `async with`."""
+    """A label owner `bank` and its partners, all of whom know each other; use it in an `async with`. Unless `granted` is
+    false, every partner has granted its table for the purpose of the jobs below."""
 
-    def __init__(self, folder: Path, partners: tuple[str, ...] = ("data-co",)) -> None:
+    def __init__(
+        self, folder: Path, partners: tuple[str, ...] = ("data-co",), *, granted: bool = True
+    ) -> None:
+        self.granted = granted
         self.board = Switchboard()
         self.bank = Party("bank", self.board, folder)
         self.partners = [Party(name, self.board, folder) for name in partners]
 
-    async def __aenter__(self) -> World:
+    async def __aenter__(self) -> Self:
         await self.bank.register(40)
         for partner in self.partners:
             await partner.register(30)
@@ -158,6 +171,8 @@ class World:
             self.bank.know(partner)
             self.bank.jobs.talk_to(partner.name)
             partner.jobs.talk_to("bank")
+            if self.granted:
+                grant(partner)
         return self
 
     async def __aexit__(self, *ended: object) -> None:
@@ -196,6 +211,18 @@ class World:
         """Waits until every party says that the job has ended, and has heard it of the others."""
         for party in (self.bank, *self.partners):
             await until(partial(_ended, party, job_id))
+
+
+def grant(holder: Party, **said: Any) -> str:
+    """A wide grant to the bank, but for what is said; its number."""
+    terms: dict[str, Any] = {
+        "dataset": "table",
+        "purpose": "Rank applicants by risk",
+        "until": "2099-12-31",
+        "runs": 1000,
+        "min_rows": 100,
+    }
+    return holder.grants.give("bank", **(terms | said)).id
 
 
 def _has(party: Party, job_id: str) -> bool:

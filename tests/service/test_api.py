@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from isthmus.service.api import make_app
 from isthmus.service.gate import BODY_MAX_BYTES
 from isthmus.service.node import Node
 from isthmus.store.folder import NodeFolder, make_config
+from isthmus.store.records import StoredPartner
 from isthmus.store.settings import Limits
 from isthmus.wire.link import make_certificate
 from tests.jobs.examples import TEXT
 from tests.service.people import QUICK
 
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 Ask = Callable[..., Awaitable[httpx.Response]]
 FIELDS = {"type", "title", "status", "code", "class", "detail", "hint", "party", "field", "trace_id"}
 
@@ -192,6 +195,35 @@ def test_a_dataset_is_added_and_shown(tmp_path: Path) -> None:
         assert [d["rows"] for d in (await client.get("/datasets")).json()["items"]] == [9]
         outside = await client.post("/datasets", json={"name": "t", "path": "/etc/passwd", "key": "id"})
         check_problem(outside, 422, "bad_path")
+
+    asking(tmp_path, play)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/grants", {"partner": "shop", "dataset": "t"}, "purpose"),
+        ("/grants", {"partner": "shop", "dataset": "t", "purpose": "Rank by risk", "until": "soon"}, "until"),
+        ("/grants", {"partner": "shop", "dataset": "t", "include": [""]}, "include.0"),
+        ("/grants", {"partner": "shop", "dataset": "t", "runs": "3"}, "runs"),
+        ("/grants", {"partner": "shop", "dataset": "t", "job": "0" * 64}, "job"),
+        ("/grants/ask", {"holder": "shop", "dataset": "../t", "purpose": "Rank by risk", "until": "2099-01-01"}, "dataset"),
+        ("/projects", {"name": "Cards", "purpose": "Joint models"}, "name"),
+        ("/projects", {"name": "cards", "purpose": "short"}, "purpose"),
+    ],
+)  # fmt: skip
+def test_terms_that_do_not_fit_are_refused_with_their_field(
+    tmp_path: Path, path: str, body: dict[str, Any], field: str
+) -> None:
+    async def play(client: httpx.AsyncClient, node: Node) -> None:
+        (tmp_path / "t.csv").write_text("id,x\n" + "".join(f"u{i},{i}\n" for i in range(9)))
+        await client.post("/datasets", json={"name": "t", "path": str(tmp_path / "t.csv"), "key": "id"})
+        node.store.put_partner(StoredPartner("shop", bytes(32), None, None, ("a",), True, NOW))
+        answer = await client.post(path, json=body)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["fields"]["field"] == field
+        assert node.store.grants() == []
+        assert node.store.projects() == []
 
     asking(tmp_path, play)
 

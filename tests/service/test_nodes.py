@@ -106,7 +106,7 @@ def test_a_partner_killed_in_a_running_job_fails_it_at_both_sides_in_words(nodes
     bank, partner = nodes.nodes
     job_id = bank.client.propose(text("partner-hangs"))["id"]
     until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
-    partner.client.accept_job(job_id)
+    partner.client.accept_job(job_id, grant=True)
     hangs = Path(partner.client.job(job_id)["folder"]) / "hangs"
     until(lambda: hangs.exists() and hangs.read_text())
     partner.process.kill()
@@ -253,7 +253,7 @@ def test_a_job_is_followed_by_its_events_and_never_asked_for_in_between(nodes: T
     bank, partner = nodes.nodes
     job_id = bank.client.propose(text("card"))["id"]
     until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
-    partner.client.accept_job(job_id)
+    partner.client.accept_job(job_id, grant=True)
     seen: list[str] = []
     ended_as = bank.client.follow(job_id, never, lambda job: seen.append(job["state"]))
     assert (ended_as["state"], seen[-1]) == ("done", "done")

@@ -12,14 +12,17 @@ from typing import Any
 import httpx
 from pydantic import BaseModel
 
-from isthmus.service import api, shapes, user_shapes
+from isthmus.base.canonical import canonical_json
+from isthmus.jobs.spec import parse_job, resolve
+from isthmus.service import agreement_shapes, api, shapes, user_shapes
 from isthmus.service.node import Node
 from isthmus.service.rights import RIGHTS
 from isthmus.store.records import Answer, StoredJob, StoredPartner
-from tests.jobs.examples import TEXT
+from tests.jobs.examples import TEXT, document
 from tests.service.test_api import asking
 from tests.service.test_census import TABLE
 
+JOB = canonical_json(resolve(parse_job(document())))
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
@@ -33,7 +36,7 @@ def test_every_example_has_its_shape() -> None:
         importlib.import_module(room.name)
         for room in pkgutil.iter_modules(api.__path__, "isthmus.service.api.")
     ]
-    answers = models(shapes, BaseModel) + models(user_shapes, BaseModel)
+    answers = [m for room in (shapes, user_shapes, agreement_shapes) for m in models(room, BaseModel)]
     bodies = [model for room in rooms for model in models(room, BaseModel)]
     assert (len(answers), len(bodies)) == (29, 13)
     for model in answers + bodies:
@@ -78,7 +81,7 @@ def test_answers_keep_to_their_shapes(tmp_path: Path) -> None:
         node.store.put_partner(StoredPartner("new", bytes(32), None, None, ("a",), False, NOW))
         error = {"class": "PolicyError", "code": "refused", "fields": {"party": "data-co"}}
         job = StoredJob(
-            "j-1", bytes(32), 1, b"{}", "card", "label_owner", "bank", "refused", None, NOW, NOW, error
+            "j-1", bytes(32), 1, JOB, "card", "label_owner", "bank", "refused", None, NOW, NOW, error
         )
         node.store.add_job(job, [Answer("bank", "accepted", b"s")])
         shapes.NodeShape.model_validate(await get("/node"))
@@ -91,6 +94,23 @@ def test_answers_keep_to_their_shapes(tmp_path: Path) -> None:
             ("/jobs/j-1/events", shapes.PageShape[shapes.EventShape]),
         ):
             assert len(shape.model_validate(await get(path)).items) == 1, path
+        node.store.put_partner(StoredPartner("shop", bytes(32), None, None, ("a",), True, NOW))
+        wanted = {"dataset": "t", "purpose": "Rank applicants by risk", "until": "2099-01-01"}
+        project = {"name": "cards", "purpose": "Joint models for cards", "parties": ["shop"]}
+        for path, body in (
+            ("/grants", wanted | {"partner": "shop", "aliases": {"x": "first"}, "runs": 3}),
+            ("/grants/ask", wanted | {"holder": "shop"}),
+            ("/projects", project),
+        ):
+            answer = await client.post(path, json=body)
+            assert answer.status_code == 200, answer.text
+        node.approvals.open(job, "shop")
+        for path, kept, count in (
+            ("/grants", shapes.PageShape[agreement_shapes.GrantShape], 2),
+            ("/projects", shapes.PageShape[agreement_shapes.ProjectShape], 1),
+            ("/approvals", shapes.PageShape[agreement_shapes.ApprovalShape], 1),
+        ):
+            assert len(kept.model_validate(await get(path)).items) == count, path
         assert shapes.AuditPageShape.model_validate(await get("/audit")).lines
         shapes.AuditHeadsShape.model_validate(await get("/audit/heads"))
         shapes.PlanShape.model_validate((await client.post("/jobs/plan", json={"document": TEXT})).json())

@@ -356,7 +356,7 @@ def test_a_program_of_the_time_before_migrations_refuses_the_database(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "change", ["PRAGMA user_version = 5", "UPDATE alembic_version SET version_num = 'later'"]
+    "change", ["PRAGMA user_version = 5", "INSERT INTO alembic_version VALUES ('later')"]
 )
 def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path, change: str) -> None:
     path = tmp_path / "node.db"

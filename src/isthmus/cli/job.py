@@ -77,6 +77,13 @@ def run_job(
             settings.say(f"Proposed as {proposed['id']}.", f"已提交，编号 {proposed['id']}。")
             return follow_job(settings, client, proposed["id"], timeout)
     settings.show(proposed, lambda: _table([proposed]))
+    if proposed["state"] == "draft":
+        waiting = f"a-{proposed['id'].removeprefix('j-')}"
+        settings.say(
+            f"Another person of this party runs: isthmus approval approve {waiting}",
+            f"请本方另一人执行：isthmus approval approve {waiting}",
+        )
+        return 0
     settings.say(
         f"The partners run: isthmus job accept {proposed['id']}. Follow it: isthmus job watch {proposed['id']}",
         f"请合作方执行：isthmus job accept {proposed['id']}。跟踪进度：isthmus job watch {proposed['id']}",
@@ -119,10 +126,13 @@ def watch(settings: Settings, job_id: str, timeout: float | None) -> int:
 
 @job.command()
 @click.argument("job_id")
+@click.option(
+    "--grant", is_flag=True, help="Give a grant of one run for exactly this job, where none covers it."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 @pass_settings
-def accept(settings: Settings, job_id: str, yes: bool) -> None:
+def accept(settings: Settings, job_id: str, grant: bool, yes: bool) -> None:
     """Show what a proposed job is, who learns what, and sign it."""
     with settings.client() as client:
         made = client.plan_of(job_id)
@@ -130,8 +140,11 @@ def accept(settings: Settings, job_id: str, yes: bool) -> None:
         if not yes:
             question = settings.words("Sign and accept this job?", "签署并接受该作业？")
             click.confirm(question, abort=True, err=True)
-        accepted = client.accept_job(job_id)
+        accepted = client.accept_job(job_id, grant)
+        waits = client.approval(f"a-{job_id.removeprefix('j-')}")
     settings.show(accepted, lambda: _table([accepted]))
+    if waits["state"] == "open":
+        settings.say("Another person has to approve it too.", "还须另一人同意。")
 
 
 @job.command()
@@ -290,7 +303,8 @@ def plan_text(made: PlanView, settings: Settings) -> str:
     parts.append(
         table(("stage", w("what happens", "内容")), [(s["stage"], s["what"]) for s in made["stages"]])
     )
-    parts += ["", _engine_text(made["engine"], settings), ""]
+    parts += ["", _engine_text(made["engine"], settings), *_room_text(made, settings)]
+    parts += ["", *_grants_text(made, settings)]
     rows = [(leak["stage"], leak["party"], leak["learns"]) for leak in made["leaks"]]
     parts.append(table(("stage", w("party", "一方"), w("learns", "得知")), rows))
     return "\n".join(parts)
@@ -322,6 +336,36 @@ def _engine_text(engine: EngineView, settings: Settings) -> str:
         ]
         parts.append(table(head, rows))
     return "\n".join([*parts, *(f"- {note}" for note in engine["notes"])])
+
+
+def _room_text(made: PlanView, settings: Settings) -> list[str]:
+    """Memory and disk of each party, where they can be estimated."""
+    w = settings.words
+    return [
+        f"- {room['party']}: "
+        + w(
+            f"about {room['memory_bytes'] / 1e6:,.0f} MB of memory, {room['disk_bytes'] / 1e6:,.0f} MB of disk",
+            f"约需内存 {room['memory_bytes'] / 1e6:,.0f} MB，磁盘 {room['disk_bytes'] / 1e6:,.0f} MB",
+        )
+        for room in made["rooms"]
+    ]
+
+
+def _grants_text(made: PlanView, settings: Settings) -> list[str]:
+    """Which grants the job would run under, and which are missing."""
+    if not made["grants"]:
+        return []
+    w = settings.words
+    states = {
+        "found": ("found", "已有"),
+        "ending": ("near its end", "即将到期或用尽"),
+        "missing": ("missing", "缺失"),
+    }
+    rows = [
+        (note["holder"], note["dataset"], w(*states[note["state"]]), note["words"]) for note in made["grants"]
+    ]
+    head = (w("grant of", "授权方"), w("dataset", "数据集"), w("state", "状态"), "")
+    return [table(head, rows), ""]
 
 
 def _seconds(seconds: float) -> str:

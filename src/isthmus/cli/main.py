@@ -19,20 +19,9 @@ BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 
 COMMANDS = (
-    *(
-        "init",
-        "serve",
-        "health",
-        "doctor",
-        "version",
-        "partner",
-        "dataset",
-        "job",
-        "audit",
-        "backup",
-        "restore",
-    ),
-    *("relay", "user", "token", "sign-in", "sign-out", "try", "demo"),
+    *("init", "serve", "health", "doctor", "version", "partner", "dataset", "grant", "project", "job"),
+    *("approval", "audit", "backup", "restore", "relay", "user", "token", "sign-in", "sign-out", "try"),
+    "demo",
 )
 SIGN_IN = frozenset({"sign_in", "wrong_sign_in", "second_factor", "locked_out", "role"})
 
@@ -77,6 +66,18 @@ class _Commands(click.Group):
                 from isthmus.cli.job import job
 
                 return job
+            case "grant":
+                from isthmus.cli.grant import grant
+
+                return grant
+            case "project":
+                from isthmus.cli.project import project
+
+                return project
+            case "approval":
+                from isthmus.cli.approval import approval
+
+                return approval
             case "audit":
                 from isthmus.cli.audit import audit
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from isthmus.base.errors import IsthmusError, LocalError, rebuild
+from isthmus.client.agreements import AgreementCalls
 from isthmus.client.users import UserCalls
 from isthmus.store.audit import AuditCheck, AuditLine, Head, KeptHead, line_of
 from isthmus.store.folder import NodeFolder
@@ -120,6 +121,8 @@ class PlanView(TypedDict):
     leaks: list[dict[str, str]]
     messages: list[str]
     own_columns: list[str] | None
+    rooms: list[dict[str, Any]]
+    grants: list[dict[str, Any]]
 
 
 class AuditHeads(TypedDict):
@@ -131,7 +134,7 @@ class AuditHeads(TypedDict):
     heads: list[dict[str, Any]]
 
 
-class Client(UserCalls):
+class Client(UserCalls, AgreementCalls):
     """One node, found through its folder. Close it, or use it in a `with`."""
 
     def __init__(self, folder: NodeFolder, language: str = "en") -> None:
@@ -239,8 +242,10 @@ class Client(UserCalls):
         job: JobView = self._call("POST", "/jobs", body)
         return job
 
-    def accept_job(self, job_id: str) -> JobView:
-        return self._job_act(job_id, "accept")
+    def accept_job(self, job_id: str, grant: bool = False) -> JobView:
+        """`grant`: where no grant covers the job, give one of one run for it."""
+        job: JobView = self._call("POST", f"/jobs/{quote(job_id, '')}/accept", {"grant": grant})
+        return job
 
     def refuse_job(self, job_id: str) -> JobView:
         return self._job_act(job_id, "refuse")

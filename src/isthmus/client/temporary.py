@@ -107,7 +107,7 @@ class TemporaryNodes:
                     break
                 wait()
             else:
-                other.client.accept_job(job_id)
+                other.client.accept_job(job_id, grant=True)
         return first.follow(job_id, wait, on_change)
 
     def _create(self, party: str, *, listens: bool) -> NodeFolder:

@@ -75,11 +75,13 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one node knows of a job before it runs: the rows of its own table (an upper bound of the shared ones)."""
+    """What one node knows of a job before it runs: the rows of its own table (an upper bound of the shared ones), and, at the
+    label owner, how many columns of its own take part (0: not known)."""
 
     rows: int
     shares: tuple[Share, ...]
     pace: Pace = Pace()
+    own_columns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

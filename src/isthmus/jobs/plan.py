@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from isthmus.jobs.engine import Choice, Facts
 from isthmus.jobs.reason import Words, notes_of, reason_of
+from isthmus.jobs.room import Room, rooms_of
 from isthmus.jobs.spec import JobFile, choice_of, job_digest, resolve, vectors_of
 from isthmus.protocols import align, binning, boost, evaluate, hint, hint_setup, histogram, score
 from isthmus.wire.message import Message
@@ -29,6 +30,20 @@ class Leak:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantNote:
+    """What this node knows of the grant that a job would run under at one feature owner; `code` says why one is missing."""
+
+    holder: str
+    dataset: str
+    state: Literal["found", "ending", "missing"]
+    grant: str
+    until: str
+    runs_left: int
+    code: str
+    words: Words
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The resolved document, its hash, and what follows from it. Made without reading a row.
 
@@ -43,6 +58,8 @@ class Plan:
     notes: tuple[Words, ...]
     leaks: tuple[Leak, ...]
     messages: tuple[str, ...]
+    rooms: tuple[Room, ...] = ()
+    grants: tuple[GrantNote, ...] = ()
 
 
 def make_plan(job: JobFile, facts: Facts | None = None) -> Plan:
@@ -62,6 +79,7 @@ def make_plan(job: JobFile, facts: Facts | None = None) -> Plan:
         ),
         tuple(_leaks(job, resolved)),
         (*COMMON, *OF_ENGINE[choice.engine]),
+        rooms_of(job, choice.engine, facts),
     )
 
 

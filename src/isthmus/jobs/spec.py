@@ -129,6 +129,7 @@ class Evaluate(_Section):
 
 class Privacy(_Section):
     min_bin_rows: Annotated[int, Ge(20)] = 20
+    runs_30d: Annotated[int, Interval(ge=1, le=1000)] = 10
 
 
 class Run(_Section):

@@ -30,7 +30,7 @@ REFUSALS_OF_ONE = 20
 REFUSALS = 200
 """Lines an hour that tell of refusals: of one person, and of all."""
 
-_DECIDED = frozenset({"refused", "partner_failed"})
+_DECIDED = frozenset({"refused", "partner_failed", "grant_revoked", "approval_pending", "approval_refused"})
 
 
 class Audit:

@@ -78,7 +78,7 @@ class Lines(Protocol):
 @dataclass(frozen=True)
 class Here:
     """What courses use of their node. `check_start` raises what stands in the way of a job, `still_allowed` tells what has come
-    in its way since."""
+    in its way since, `guard` watches what comes on a line to a worker."""
 
     own: str
     store: Store
@@ -93,6 +93,7 @@ class Here:
     tell_head: Callable[[str], None]
     check_start: Callable[[StoredJob], Awaitable[StoredDataset]]
     still_allowed: Callable[[StoredJob], IsthmusError | None]
+    guard: Callable[[StoredJob, Line, Callable[[IsthmusError], None]], Line]
     mark: Callable[[StoredJob, str, str | None], None]
 
     def record(self, job_id: str) -> Checkpoints:
@@ -232,7 +233,10 @@ class Course:
             reading=dataset.options,
         )
         digest = attempt_digest(self.run, attempt)
-        lines = {name: here.lines.open(name, digest, 0) for name in self.partners}
+        lines = {
+            name: here.guard(stored, here.lines.open(name, digest, 0), self.interrupt)
+            for name in self.partners
+        }
         began_s = here.clock.monotonic_s()
 
         def on_step(step: Step) -> None:

@@ -30,7 +30,8 @@ def facts_of(
         return None
     unknown = FEATURES_ASSUMED if assumed is None else assumed
     shares = tuple(_share(job, name, own, dataset, unknown) for name in job.parties.feature_owners)
-    return Facts(dataset.profile["rows"], shares, _slowest(job, own, measured_of))
+    columns = len(columns_in(job, own, dataset)) if own == job.parties.label_owner else 0
+    return Facts(dataset.profile["rows"], shares, _slowest(job, own, measured_of), columns)
 
 
 def line_notes(

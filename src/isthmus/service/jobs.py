@@ -46,12 +46,15 @@ from isthmus.jobs.control import (
     decode_control,
 )
 from isthmus.jobs.document import read_document
+from isthmus.jobs.grant_messages import decode_grant
 from isthmus.jobs.plan import Plan, make_plan
 from isthmus.jobs.spec import JobFile, job_digest, parse_job, resolve
+from isthmus.service.approvals import Approvals
 from isthmus.service.audit import Audit, broken_rule
 from isthmus.service.courses import Course, Following, Here, Leading, Lines, told
 from isthmus.service.datasets import Datasets, known_columns
 from isthmus.service.facts import facts_of, line_notes
+from isthmus.service.grants import Grants
 from isthmus.service.keys import lineage, signing_keys
 from isthmus.service.measured import Measurements
 from isthmus.store.audit import AuditKind, Note, known_code
@@ -81,6 +84,8 @@ class Jobs:
         lines: Lines,
         measured: Measurements,
         audit: Audit,
+        grants: Grants,
+        approvals: Approvals,
         clock: Clock,
         folder_of: Callable[[str], Path],
         record_key: bytes,
@@ -93,6 +98,9 @@ class Jobs:
         self._lines = lines
         self._measured = measured
         self._audit = audit
+        self._grants = grants
+        self._approvals = approvals
+        grants.speak(self._send, self._on_revoked)
         self._clock = clock
         self._courses: dict[str, Course] = {}
         self._here = Here(
@@ -109,6 +117,7 @@ class Jobs:
             self._tell_head,
             self._check_start,
             self._still_allowed,
+            grants.guard,
             self._mark,
         )
         self._outboxes: dict[str, asyncio.Queue[Message]] = {}
@@ -119,6 +128,7 @@ class Jobs:
 
     def begin(self) -> None:
         """Goes on with what an earlier process of this node left behind; call it once, after the partners are known."""
+        self._approvals.begin()
         for job in self._store.jobs_in({"queued", "running", "waiting"}):
             self._go_on(job)
         for job in self._store.jobs_in({"accepted"}):
@@ -161,7 +171,8 @@ class Jobs:
     def _plan(self, job: JobFile, assumed: int | None = None) -> Plan:
         plan = make_plan(job, facts_of(job, self._own, self._datasets, self._measured.last, assumed))
         notes = line_notes(job, self._own, plan.choice, self._datasets, self._measured, assumed)
-        return replace(plan, notes=(*plan.notes, *notes))
+        grants = self._grants.of_plan(job, plan.digest)
+        return replace(plan, notes=(*plan.notes, *notes), grants=grants)
 
     async def propose(self, text: bytes, test_ids_path: str | None, assumed: int | None = None) -> StoredJob:
         """Checks the job against what this node has, signs it, and asks every feature owner."""
@@ -197,10 +208,12 @@ class Jobs:
             created_at=now,
             changed_at=now,
         )
+        person = self._audit.person
+        if self._approvals.four_eyes(stored):
+            return self._draft(replace(stored, state="draft"), person)
         signature = sign(plan.digest, number, self._own, self._key)
         answers = [Answer(self._own, "accepted", signature)]
         answers += [Answer(name, "asked") for name in job.parties.feature_owners]
-        person = self._audit.person
         notes = [
             self._note(AuditKind.JOB_PROPOSED, stored, person),
             self._note(AuditKind.CONSENT_SIGNED, stored, person),
@@ -212,8 +225,35 @@ class Jobs:
             self._tell_head(name)
         return stored
 
-    async def accept(self, job_id: str) -> StoredJob:
-        """Signs the hash, after checking the proposer's signature once more and the own dataset."""
+    def _draft(self, stored: StoredJob, person: str) -> StoredJob:
+        """Keeps a job that a second person of this party has to approve before it is signed and sent."""
+        answers = [Answer(name, "asked") for name in _parse(stored).parties.all]
+        if not self._store.add_job(stored, answers, [self._note(AuditKind.JOB_PROPOSED, stored, person)]):
+            raise ConfigError("already_there", what=f"job {stored.id}")
+        self._approvals.open(stored, person, (person,))
+        return stored
+
+    def _release(self, stored: StoredJob) -> StoredJob:
+        """Signs and sends a draft that another person of this party approves."""
+        self._check_day(_parse(stored))
+        if self._approvals.yes(stored):
+            signature = sign(stored.digest, stored.number, self._own, self._key)
+            notes = [self._note(AuditKind.CONSENT_SIGNED, stored, self._audit.person)]
+            self._store.put_answer(stored.id, Answer(self._own, "accepted", signature))
+            self._store.move_job(stored.id, {"draft"}, "proposed", self._clock.now(), notes=notes)
+            for name in _parse(stored).parties.feature_owners:
+                self._send(name, Proposal(stored.number, stored.document, signature))
+                self._tell_head(name)
+        return self.find(stored.id)
+
+    async def accept(self, job_id: str, grant: bool = False) -> StoredJob:
+        """Signs the hash, after checking the proposer's signature once more, the own dataset and that it is granted.
+
+        `grant` gives a grant of one run for this job where none covers it. Where another person has to say yes too, the job
+        stays as it is.
+        """
+        if self.find(job_id).state == "draft":
+            return self._release(self.find(job_id))
         stored = self._proposed_to_us(job_id)
         job = _parse(stored)
         try:
@@ -230,6 +270,11 @@ class Jobs:
         theirs = next(a for a in self._store.answers(stored.id) if a.party == stored.label_owner)
         self._verify(stored, stored.label_owner, theirs.signature or b"")
         await self.check_own(job)
+        self._grants.check(stored, giving=grant)
+        if not self._approvals.yes(stored):
+            return self.find(stored.id)
+        if grant:
+            self._grants.give_for(stored)
         signature = sign(stored.digest, stored.number, self._own, self._key)
         person = self._audit.person
         notes = [
@@ -243,8 +288,12 @@ class Jobs:
         self._tell_head(stored.label_owner)
         return self.find(stored.id)
 
-    def refuse(self, job_id: str) -> StoredJob:
+    def refuse(self, job_id: str, reason: str = "") -> StoredJob:
+        """Says no to a proposed job, or to a draft of the own party. The reason stays here."""
+        if self.find(job_id).state == "draft":
+            return self._drop(self.find(job_id), reason)
         stored = self._proposed_to_us(job_id)
+        self._approvals.no(stored, reason)
         error = told(PolicyError("refused", party=self._own))
         notes = [self._note(AuditKind.JOB_REFUSED, stored, self._audit.person, "refused")]
         now = self._clock.now()
@@ -253,6 +302,14 @@ class Jobs:
         self._store.put_answer(stored.id, Answer(self._own, "refused", code="refused"))
         self._send(stored.label_owner, Reply(_run_of(stored), False, b"", "refused"))
         self._tell_head(stored.label_owner)
+        return self.find(stored.id)
+
+    def _drop(self, stored: StoredJob, reason: str) -> StoredJob:
+        self._approvals.no(stored, reason)
+        error = told(PolicyError("approval_refused", job=stored.id, party=self._own))
+        notes = [self._note(AuditKind.JOB_REFUSED, stored, self._audit.person, "approval_refused")]
+        self._store.move_job(stored.id, {"draft"}, "refused", self._clock.now(), error=error, notes=notes)
+        self._store.put_answer(stored.id, Answer(self._own, "refused", code="approval_refused"))
         return self.find(stored.id)
 
     def find(self, job_id: str) -> StoredJob:
@@ -428,6 +485,10 @@ class Jobs:
                 await self._clock.sleep(DISK_PAUSE_S)
 
     async def _take(self, partner: str, body: bytes) -> None:
+        said = decode_grant(body)
+        if said is not None:
+            self._grants.take(partner, said)
+            return
         message = decode_control(body)
         match message:
             case Proposal() as proposal:
@@ -496,6 +557,7 @@ class Jobs:
             answers = [Answer(partner, "accepted", proposal.signature)]
             answers += [Answer(name, "asked") for name in job.parties.feature_owners]
             self._store.add_job(stored, answers, [self._note(AuditKind.JOB_PROPOSED, stored, partner)])
+            self._approvals.open(stored, partner)
             self._tell_head(partner)
         else:
             self._reply_again(known)
@@ -607,6 +669,7 @@ class Jobs:
         for kept in self._audit.held(partner):
             self._send(partner, kept)
         self._tell_head(partner)
+        self._grants.say_again(partner)
         for job in self._store.jobs_in({"proposed", "accepted"}):
             answers = {a.party: a for a in self._store.answers(job.id)}
             if job.role == "label_owner" and partner in answers and answers[partner].state == "asked":
@@ -666,12 +729,22 @@ class Jobs:
                 del self._courses[course.id]
 
     async def _check_start(self, job: StoredJob) -> StoredDataset:
-        """What must hold before every attempt. Raises what stands in the way."""
+        """What must hold before every attempt: approved, granted, the run counted, the table unchanged."""
+        self._approvals.check(job)
+        self._grants.start(job)
         return await self.check_own(_parse(job))
 
     def _still_allowed(self, job: StoredJob) -> IsthmusError | None:
         """What has come in the way of a running job; asked at every barrier."""
-        return None
+        return self._grants.still_covers(job)
+
+    def _on_revoked(self, partner: str, dataset: str) -> None:
+        """A grant was taken back: what runs under it ends, with `grant_revoked` at both sides."""
+        for course in list(self._courses.values()):
+            error = self._grants.still_covers(self.find(course.id))
+            if error is not None:
+                course.interrupt(error)
+                course.wake()
 
     def _mark(self, job: StoredJob, party: str, code: str | None) -> None:
         """Where a party stands: running (None), done (empty) or failed with a code; its consent is kept."""

@@ -12,9 +12,11 @@ from isthmus.base.clock import Clock, SystemClock
 from isthmus.base.errors import ConfigError, LocalError
 from isthmus.crypto.password import Passwords
 from isthmus.crypto.seal import TurningKey
+from isthmus.service.approvals import Approvals
 from isthmus.service.audit import Audit
 from isthmus.service.backup import settle
 from isthmus.service.datasets import Datasets
+from isthmus.service.grants import Grants
 from isthmus.service.jobs import Jobs
 from isthmus.service.joining import Side
 from isthmus.service.keys import Keys
@@ -28,6 +30,7 @@ from isthmus.service.partner_line import (
     RatesTold,
 )
 from isthmus.service.partners import Partners
+from isthmus.service.projects import Projects
 from isthmus.service.rates import Rates
 from isthmus.service.retention import Retention
 from isthmus.service.users import Users
@@ -89,6 +92,11 @@ class Node:
         self.datasets = Datasets(self.store, [Path(data) for data in self.config.data], self.audit, clock)
         self.measured = Measurements(folder.home / "lines.json", clock)
         self.rates = Rates(self.link, self.measured, self._say_to, clock)
+        self.projects = Projects(self.config.party, key, self.store, self.audit, clock)
+        self.grants = Grants(
+            self.config.party, key, self.store, self.datasets, self.projects, self.audit, clock
+        )
+        self.approvals = Approvals(self.config.party, self.store, self.projects, self.audit, clock)
         self.jobs = Jobs(
             self.config.party,
             key,
@@ -97,6 +105,8 @@ class Node:
             self.link,
             self.measured,
             self.audit,
+            self.grants,
+            self.approvals,
             clock,
             folder.job,
             folder.record_key(),

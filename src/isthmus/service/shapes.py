@@ -9,6 +9,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from isthmus.service.agreement_shapes import GrantNoteShape, RoomShape
+
 _AT = "2026-03-02T09:30:00+00:00"
 _PARTNER: dict[str, Any] = {
     "name": "data-co",
@@ -285,6 +287,8 @@ class PlanShape(BaseModel):
             "leaks": [{"stage": "align", "party": "bank", "learns": "which of its ids are shared"}],
             "messages": ["align.blinded"],
             "own_columns": ["limit", "age"],
+            "rooms": [{"party": "bank", "memory_bytes": 320000000, "disk_bytes": 26000000}],
+            "grants": [],
         }
     )  # fmt: skip
 
@@ -295,6 +299,8 @@ class PlanShape(BaseModel):
     leaks: list[LeakShape]
     messages: list[str]
     own_columns: list[str] | None
+    rooms: list[RoomShape]
+    grants: list[GrantNoteShape]
 
 
 Item = TypeVar("Item", bound=BaseModel)

@@ -144,6 +144,8 @@ def plan_view(plan: Plan, language: str, own_columns: list[str] | None) -> dict[
         ],
         "messages": list(plan.messages),
         "own_columns": own_columns,
+        "rooms": [asdict(room) for room in plan.rooms],
+        "grants": [asdict(note) | {"words": note.words.of(language)} for note in plan.grants],
     }
 
 

@@ -83,6 +83,16 @@ class AuditKind(StrEnum):
     TOKEN_MADE = "token.made"
     TOKEN_REVOKED = "token.revoked"
     ACCESS_REFUSED = "access.refused"
+    GRANT_ASKED = "grant.asked"
+    GRANT_GIVEN = "grant.given"
+    GRANT_REFUSED = "grant.refused"
+    GRANT_REVOKED = "grant.revoked"
+    GRANT_USED = "grant.used"
+    PROJECT_MADE = "project.made"
+    PROJECT_INVITED = "project.invited"
+    PROJECT_ARCHIVED = "project.archived"
+    APPROVAL_GIVEN = "approval.given"
+    APPROVAL_REFUSED = "approval.refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from isthmus.store.agreements_memory import AgreementsInMemory
 from isthmus.store.audit import AuditLine, KeptHead, Note
 from isthmus.store.memory_users import MemoryUsers
 from isthmus.store.records import (
@@ -26,11 +27,12 @@ from isthmus.store.records import (
 )
 
 
-class MemoryStore(MemoryUsers):
+class MemoryStore(MemoryUsers, AgreementsInMemory):
     """The store in plain maps."""
 
     def __init__(self) -> None:
-        super().__init__()
+        MemoryUsers.__init__(self)
+        AgreementsInMemory.__init__(self)
         self._partners: dict[str, StoredPartner] = {}
         self._known_keys: dict[tuple[str, bytes], KnownKey] = {}
         self._invitations: dict[str, Invitation] = {}

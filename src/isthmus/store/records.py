@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
 
+from isthmus.store.agreements import Agreements
 from isthmus.store.audit import AuditLine, KeptHead, Note
 from isthmus.store.users import UserStore
 
@@ -140,7 +141,7 @@ class KeptReply:
     body: bytes = field(default=b"", repr=False)
 
 
-class Store(UserStore, Protocol):
+class Store(UserStore, Agreements, Protocol):
     """Every write is durable when the call returns; a call that fails leaves everything as it was.
 
     `notes` become lines of the audit log in the same transaction, in their order; a call that does nothing writes none.

@@ -6,13 +6,16 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
+from isthmus.service.api.approvals import approval_routes
 from isthmus.service.api.audit import audit_routes
 from isthmus.service.api.backup import backup_routes
 from isthmus.service.api.common import BEARER
 from isthmus.service.api.datasets import dataset_routes
+from isthmus.service.api.grants import grant_routes
 from isthmus.service.api.jobs import job_routes
 from isthmus.service.api.node import node_routes, probe_routes
 from isthmus.service.api.partners import partner_routes
+from isthmus.service.api.projects import project_routes
 from isthmus.service.api.users import user_routes
 from isthmus.service.gate import Gate
 from isthmus.service.metrics import Counted, Metrics
@@ -43,6 +46,9 @@ def make_app(node: Node, token: str | None, limits: Limits | None = None) -> Fas
     streams = Streams(node.config.party, node.jobs, node.store, node.clock)
     app.state.streams = streams
     job_routes(api, node, streams)
+    grant_routes(api, node)
+    project_routes(api, node)
+    approval_routes(api, node)
     audit_routes(api, node)
     backup_routes(api, node)
     user_routes(api, node)

@@ -48,6 +48,14 @@ class NewJob(JobText):
     test_ids_path: Annotated[str, Field(max_length=4096)] | None = None
 
 
+class AcceptJob(Body):
+    """`grant`: where no grant covers the job, give one of one run for exactly this job."""
+
+    model_config = example({"grant": True})
+
+    grant: bool = False
+
+
 def job_routes(api: APIRouter, node: Node, streams: Streams) -> None:
     jobs, own = node.jobs, node.config.party
 
@@ -113,8 +121,8 @@ def job_routes(api: APIRouter, node: Node, streams: Streams) -> None:
         return page("events", found, limit, lambda e: [e.id], lambda e: event_view(e, own))
 
     @api.post("/jobs/{job_id}/accept", responses=shaped(JobShape), dependencies=ONCE)
-    async def accept(request: Request, job_id: str) -> dict[str, Any]:
-        return view(await jobs.accept(job_id), request)
+    async def accept(request: Request, job_id: str, body: AcceptJob | None = None) -> dict[str, Any]:
+        return view(await jobs.accept(job_id, body is not None and body.grant), request)
 
     @api.post("/jobs/{job_id}/refuse", responses=shaped(JobShape), dependencies=ONCE)
     async def refuse(request: Request, job_id: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ The contract test runs every question against memory, SQLite and PostgreSQL.
 from __future__ import annotations
 
 from isthmus.store.server import Server
+from isthmus.store.sql.agreements import Agreements
 from isthmus.store.sql.datasets import Datasets
 from isthmus.store.sql.heads import Heads
 from isthmus.store.sql.jobs import Jobs
@@ -35,5 +36,6 @@ class SqlStore(
     Heads,
     Replies,
     Users,
+    Agreements,
 ):
     """The store of a node at a path, or in the database of a server."""
