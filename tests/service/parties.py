@@ -243,3 +243,9 @@ async def settled() -> None:
     """Lets everything that is in memory arrive."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+def in_memory(store: Store) -> MemoryStore:
+    """A party's store, for tests that reach into it."""
+    assert isinstance(store, MemoryStore)
+    return store

@@ -15,7 +15,7 @@ from isthmus.jobs.grant_messages import ProjectTold
 from isthmus.service.projects import Project
 from isthmus.wire.link import CONTROL
 from tests.service import parties
-from tests.service.parties import Party, settled, until
+from tests.service.parties import Party, in_memory, settled, until
 
 PURPOSE = "Joint models for card applicants"
 
@@ -199,7 +199,7 @@ def test_a_job_that_was_never_approved_here_does_not_start(tmp_path: Path) -> No
 def test_what_was_proposed_before_a_crash_is_in_the_inbox_afterwards(tmp_path: Path) -> None:
     async def play(world: World, partner: Party) -> None:
         job_id = await world.propose()
-        partner.store._approvals.clear()
+        in_memory(partner.store)._approvals.clear()
         partner.jobs.begin()
         assert [a.job for a in partner.store.approvals()] == [job_id]
 

@@ -28,7 +28,7 @@ from isthmus.wire.link import CONTROL
 from isthmus.wire.memory import memory_pair
 from isthmus.wire.message import Message
 from tests.service import parties
-from tests.service.parties import Party, grant, settled, until
+from tests.service.parties import Party, grant, in_memory, settled, until
 
 PURPOSE = "Rank applicants by risk"
 
@@ -237,7 +237,7 @@ def test_a_grant_taken_back_between_the_yes_and_the_start_stops_the_start(tmp_pa
         await partner.jobs.accept(first)
         hangs = partner.folder / first / "hangs"
         await until(lambda: hangs.exists() and bool(hangs.read_text()))
-        partner.store._runs.clear()  # the first one no longer counts as running under it
+        in_memory(partner.store)._runs.clear()  # the first one no longer counts as running under it
         second = await world.propose()
         await partner.jobs.accept(second)
         partner.store.change_grant(replace(partner.grants.find(grant_id), state="revoked"), {"given"})
@@ -512,7 +512,7 @@ def test_a_holder_that_forgot_a_revocation_is_shown_its_own_signature(tmp_path: 
         before = partner.grants.find(grant_id)
         partner.grants.revoke(grant_id)
         await settled()
-        partner.store._grants[grant_id] = before
+        in_memory(partner.store)._grants[grant_id] = before
         partner.lines["bank", CONTROL].restarted.set()
         await settled()
         assert partner.grants.find(grant_id).state == "revoked"
@@ -531,7 +531,7 @@ def test_a_grant_that_an_insider_changed_in_the_database_does_not_count(tmp_path
             "terms": replace(given, terms=given.terms.replace(b'"runs":1000', b'"runs":999')),
             "columns": replace(given, columns=given.columns | {"include": ["*"]}),
         }[what]
-        partner.store._grants[grant_id] = changed
+        in_memory(partner.store)._grants[grant_id] = changed
         await refused(partner, await world.propose(), "grant_missing")
         marks = [(line.kind, line.object, line.code) for line in partner.store.audit()]
         assert ("rule.broken", grant_id, "bad_signature") in marks

@@ -539,7 +539,7 @@ PEER: dict[str, Entry] = {
         "The job stops here and nothing more is answered. Speak to the partner: its program does not follow the protocol.",
         "作业已停止，不再应答。请联系对方：其程序未遵守协议。",
     ),
-    "rewound": Entry(
+    "partner_rewound": Entry(
         "{partner} stands behind what this node has on record of the job: it was restored from a backup.",
         "{partner} 的作业进度落后于本节点的记录：可能是从备份恢复所致。",
         "If that was meant, a person there runs: isthmus job resume. No one-time secret is used again.",

@@ -360,7 +360,9 @@ class Leading(Course):
                 return
             except IsthmusError as error:
                 self.working = False
-                again = cause_of(error) != "rewound" and (self._attempt <= AGAIN_MAX or self._agreed)
+                again = cause_of(error) not in ("rewound", "partner_rewound") and (
+                    self._attempt <= AGAIN_MAX or self._agreed
+                )
                 if not self.halted and not again:
                     self._pause(error)
                     return
@@ -435,7 +437,7 @@ class Leading(Course):
 
     def _check(self, stands: Standing, told: Started, name: str) -> None:
         if told.had == 0 and stands.attempt > 0 and stands.barrier >= ALIGNED and not self._agreed:
-            raise PeerError("rewound", partner=name)
+            raise PeerError("partner_rewound", partner=name)
 
     def _pause(self, error: IsthmusError) -> None:
         """Nothing more happens until a person agrees."""
@@ -472,7 +474,7 @@ class Following(Course):
                 self.here.send(self.partners[0], Ended(self.run, ""))
             except IsthmusError as error:
                 self.working = False
-                if error.code == "rewound":
+                if error.code == "partner_rewound":
                     stands = self.standing()
                     told = Halted(self.run, start.attempt, "rewound", stands.attempt, stands.burned)
                     self.here.send(self.partners[0], told)
@@ -514,7 +516,7 @@ class Following(Course):
             dataset = await here.check_start(self.job())
             stands = self.standing()
             if start.attempt <= stands.attempt or start.burned < stands.burned:
-                raise PeerError("rewound", partner=self.partners[0])
+                raise PeerError("partner_rewound", partner=self.partners[0])
             here.send(
                 self.partners[0],
                 Started(self.run, start.attempt, stands.barrier, stands.burned, stands.attempt),

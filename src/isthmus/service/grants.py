@@ -41,6 +41,7 @@ from isthmus.jobs.reason import Words
 from isthmus.jobs.spec import JobFile, parse_job
 from isthmus.service.audit import Audit
 from isthmus.service.datasets import Datasets, columns_in, known_columns
+from isthmus.service.keys import check_signed
 from isthmus.service.projects import Projects
 from isthmus.service.sizes import SizeGuard
 from isthmus.store.agreements import GrantRun, GrantState, StoredGrant
@@ -437,7 +438,7 @@ class Grants:
     def _on_told(self, partner: str, terms: Terms, signature: bytes) -> None:
         if (terms.holder, terms.user) != (partner, self._own):
             raise PeerError("bad_message", why="the grant is of other parties")
-        verify_terms(terms, self._public(partner), signature)
+        check_signed(self._store, partner, self._clock, lambda key: verify_terms(terms, key, signature))
         now = self._clock.now()
         told = StoredGrant(terms.id, False, partner, "given", terms.to_bytes(), now, now, signature)
         notes = [self._note(AuditKind.GRANT_GIVEN, told, partner)]
@@ -466,7 +467,13 @@ class Grants:
             verify_ending(grant_id, self._own, partner, state, self._key.public, signature)
             self._keep_ending(known, ended, signature, self._own)
             return
-        verify_ending(grant_id, partner, self._own, state, self._public(partner), signature)
+        own = self._own
+        check_signed(
+            self._store,
+            partner,
+            self._clock,
+            lambda key: verify_ending(grant_id, partner, own, state, key, signature),
+        )
         if known is None:
             # Remembered without its terms, so that the grant cannot be shown here afterwards.
             now = self._clock.now()
@@ -521,10 +528,6 @@ class Grants:
             raise ConfigError("not_found", what=f"partner {name[:64]}", list_command="isthmus partner ls")
         if not partner.confirmed:
             raise ConfigError("not_confirmed", partner=name)
-
-    def _public(self, partner: str) -> bytes:
-        known = self._store.partner(partner)
-        return known.public_key if known is not None and known.confirmed else b""
 
     def _in_force(self, partner: str) -> int:
         known = self._store.grants_with(partner, held=False)

@@ -325,16 +325,20 @@ class Jobs:
 
     def pause(self, job_id: str) -> StoredJob:
         """Ends the attempt that is under way; the job goes on from its last barrier once this node resumes it."""
-        return self._halt(job_id, "paused", AuditKind.JOB_PAUSED, {"queued", "running", "waiting"})
+        error = PolicyError("paused", party=self._own)
+        return self._halt(job_id, "paused", error, AuditKind.JOB_PAUSED, {"queued", "running", "waiting"})
 
     def stop(self, job_id: str) -> StoredJob:
         """Ends the job at every party. Only this node can resume it."""
         since: set[JobState] = {"proposed", "accepted", "queued", "running", "waiting", "paused"}
-        return self._halt(job_id, "stopped", AuditKind.JOB_STOPPED, since)
+        return self._halt(
+            job_id, "stopped", PolicyError("stopped", party=self._own), AuditKind.JOB_STOPPED, since
+        )
 
-    def _halt(self, job_id: str, to: JobState, kind: AuditKind, since: set[JobState]) -> StoredJob:
+    def _halt(
+        self, job_id: str, to: JobState, error: PolicyError, kind: AuditKind, since: set[JobState]
+    ) -> StoredJob:
         job = self.find(job_id)
-        error = PolicyError(to, party=self._own)
         notes = [self._note(kind, job, self._audit.person)]
         now = self._clock.now()
         if not self._store.move_job(job.id, since, to, now, error=told(error), notes=notes):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
@@ -248,6 +249,16 @@ def signing_keys(store: Store, partner: StoredPartner, clock: Clock) -> tuple[by
         if r.state != "revoked" and (r.state == "next" or now < r.until)
     ]
     return (partner.public_key, *(row.public_key for row in rows))
+
+
+def check_signed(store: Store, partner: str, clock: Clock, check: Callable[[bytes], None]) -> None:
+    """Raises PeerError unless the check passes with a key whose signatures of this confirmed partner are taken now."""
+    known = store.partner(partner)
+    for key in signing_keys(store, known, clock) if known is not None and known.confirmed else ():
+        with suppress(PeerError):
+            check(key)
+            return
+    raise PeerError("bad_signature", partner=partner)
 
 
 def lineage(store: Store, party: str, public_key: bytes | None) -> tuple[bytes, ...]:

@@ -23,6 +23,7 @@ from isthmus.jobs.grant_messages import ProjectTold
 from isthmus.jobs.grant_terms import Purpose
 from isthmus.jobs.spec import JobFile, PartyName
 from isthmus.service.audit import Audit
+from isthmus.service.keys import check_signed
 from isthmus.store.agreements import StoredProject
 from isthmus.store.audit import AuditKind, Note
 from isthmus.store.records import Store
@@ -152,9 +153,10 @@ class Projects:
         project = Project.from_bytes(told.document)
         if project.maker != partner or self._own not in project.parties:
             raise PeerError("bad_message", why="the project is of other parties")
-        known_partner = self._store.partner(partner)
-        public = known_partner.public_key if known_partner is not None else b""
-        verify(public, told.signature, _PROJECT + told.document, partner)
+        text = _PROJECT + told.document
+        check_signed(
+            self._store, partner, self._clock, lambda key: verify(key, told.signature, text, partner)
+        )
         known, now = self._store.project(project.name), self._clock.now()
         if known is None:
             if sum(p.maker == partner for p in self._store.projects()) >= PROJECTS_MAX:
