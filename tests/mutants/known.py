@@ -188,7 +188,7 @@ MUTANTS: tuple[Mutant, ...] = (
             'OPEN = frozenset({"/health", "/ready"})',
             'OPEN = frozenset({"/health", "/ready", "/api/v1/jobs"})',
         ),
-        ("tests/service/test_census.py",),
+        ("tests/service/test_census.py::test_the_table_names_every_route_and_no_other",),
     ),
     Mutant(
         "M34",
