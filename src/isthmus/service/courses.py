@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from isthmus.base.clock import Clock
-from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError
+from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError, PolicyError
 from isthmus.base.progress import Step
 from isthmus.base.record import ALIGNED, FINISHED, STAGES
 from isthmus.jobs.consent import run_digest
@@ -316,7 +316,10 @@ class Course:
         """After an attempt: whether there is to be another one."""
         if self.halted or self.job().state not in _BUSY:
             return False
-        if self._failed_there is not None and lasting(error):
+        reason = self._interrupt.result() if self._interrupt.done() else None
+        if isinstance(reason, PolicyError):
+            error = reason  # what was taken back here comes before what that did to the lines
+        elif self._failed_there is not None and lasting(error):
             error = self._failed_there
         if error.code == "worker_killed":
             self._deaths = 1 if self._passed else self._deaths + 1
