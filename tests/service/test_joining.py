@@ -247,7 +247,6 @@ def test_a_confirmed_partner_is_not_replaced_by_an_invitation() -> None:
         "relay+https://169.254.169.254:443",
         "http://bank.example:443",
         "https://bank.example:443/latest/meta-data",
-        "file:///etc/passwd",
         "https://user@bank.example:8443\r\nHost: x:1",
     ],
 )
