@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.base.errors import IsthmusError
+from isthmus.base.record import TRAINED
 from isthmus.client.client import Client
 from isthmus.client.temporary import TemporaryNodes
 from isthmus.store.folder import NodeFolder
@@ -208,7 +209,9 @@ def redone_by(events: list[dict[str, Any]]) -> tuple[int, int]:
             attempts, again = attempts + 1, 0
         elif event["kind"] == "job.barrier":
             barrier = event["data"]["barrier"]
-            again += barrier <= highest
+            again += (
+                barrier <= highest and barrier != TRAINED
+            )  # no work lies before that one but its last tree
             highest, most = max(highest, barrier), max(most, again)
     return most, attempts
 

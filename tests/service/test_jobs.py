@@ -15,6 +15,7 @@ import pytest
 
 from isthmus.base.canonical import canonical_json
 from isthmus.base.errors import ConfigError, DataError, PolicyError
+from isthmus.base.record import WEIGHED
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest, sign
 from isthmus.jobs.control import Again, Ended, Go, Halted, Proposal, Reply, Start, Started
@@ -22,6 +23,7 @@ from isthmus.jobs.engine import Facts, Pace
 from isthmus.jobs.plan import Plan
 from isthmus.jobs.spec import job_digest, load_job, parse_job, resolve
 from isthmus.service.courses import attempt_digest
+from isthmus.store.checkpoints import Checkpoints
 from isthmus.wire.link import CONTROL, Probe
 from isthmus.wire.message import Message
 from tests.service import parties
@@ -387,6 +389,53 @@ def test_a_stopped_job_is_stopped_everywhere_and_resumed_by_that_side_alone(tmp_
                 await world.ended(job_id)
                 await until(lambda: partner.jobs.find(job_id).state == "done")
             assert "job.stopped" in [line.kind for line in other.store.audit()]
+
+    asyncio.run(play())
+
+
+@pytest.mark.trust("M5")
+@pytest.mark.parametrize("ahead", ["bank", "data-co"])
+def test_all_go_on_from_the_oldest_barrier_of_any(tmp_path: Path, ahead: str) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            for party in (world.bank, partner):
+                (party.folder / job_id).mkdir()
+                with Checkpoints(party.folder / job_id / "record.db", bytes(32)) as record:
+                    for tree in range(5 if party.name == ahead else 4):
+                        record.keep(WEIGHED + tree, tree=b"%d" % tree)
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            for party in (world.bank, partner):
+                (attempt,) = [e.data for e in party.store.events(job_id) if e.kind == "job.attempt"]
+                assert attempt == {"attempt": 1, "barrier": WEIGHED + 3}
+                assert party.jobs.find(job_id).state == "done"
+
+    asyncio.run(play())
+
+
+@pytest.mark.trust("U8", "M9", "D7", "G12")
+def test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person(tmp_path: Path) -> None:
+    """Its record is one of before the partner's last word: it goes on above every secret that the partner has seen."""
+
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            (partner.folder / job_id).mkdir()
+            with Checkpoints(partner.folder / job_id / "record.db", bytes(32)) as record:
+                record.raise_to("burned", 500)
+                record.begin(7, 0)
+            await partner.jobs.accept(job_id)
+            await until(lambda: world.bank.jobs.find(job_id).state == "paused")
+            assert code_of(world.bank, job_id) == "rewound"
+            assert partner.jobs.find(job_id).state == "waiting"
+            await world.bank.jobs.resume(job_id)
+            await world.ended(job_id)
+            assert world.bank.jobs.find(job_id).state == partner.jobs.find(job_id).state == "done"
+            attempts = [e.data["attempt"] for e in partner.store.events(job_id) if e.kind == "job.attempt"]
+            assert attempts[0] > 7
 
     asyncio.run(play())
 

@@ -30,7 +30,8 @@ class Record(Protocol):
         """The last barrier on record."""
 
     def keep(self, barrier: int, **parts: bytes) -> None:
-        """Put the parts behind what is there under their names, and stand at `barrier`, together; lasting on return."""
+        """Put the parts, as of `barrier`, behind what is there under their names, and stand there unless this party is past it
+        already; together, and lasting on return."""
 
     def found(self, name: str) -> list[bytes]:
         """What was put by under this name, oldest first."""
@@ -55,7 +56,7 @@ class Forgetful:
         return self._barrier
 
     def keep(self, barrier: int, **parts: bytes) -> None:
-        self._barrier = barrier
+        self._barrier = max(self._barrier, barrier)
         for name, body in parts.items():
             self._parts.setdefault(name, []).append(body)
 

@@ -87,7 +87,7 @@ class Told:
 
     def keep(self, barrier: int, **parts: bytes) -> None:
         spent = json.dumps({partner: meter.to_json() for partner, meter in self._meters.items()}).encode()
-        passed = barrier != self._record.barrier
+        passed = barrier > self._record.barrier
         self._record.keep_spent(barrier, spent, **parts)
         if passed:
             self._says.line("kept", {"barrier": barrier})

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from isthmus.base.errors import PeerError
 from isthmus.base.progress import Progress
 from isthmus.base.randomness import Rng
-from isthmus.base.record import WEIGHED, Forgetful, Record
+from isthmus.base.record import BINNED, WEIGHED, Forgetful, Record
 from isthmus.base.workers import in_thread, together
 from isthmus.learn.histogram import BinMatrix, Sums, histogram
 from isthmus.learn.parameters import BoostedTrees, Crypto
@@ -153,7 +153,9 @@ class LabelBooster:
             half.trees.append(tree)
             leaf_of_row, over = await in_thread(self._finish, tree, rows_of, g, h, raw)
             body = await in_thread(self._tree_body, tree, half.splits[splits:], leaf_of_row)
-            await in_thread(record.keep, WEIGHED + number + 1, tree=body)
+            # A local tree is nobody else's business: it stands as soon as the bins do.
+            barrier = BINNED if number < p.local_trees else WEIGHED + number + 1
+            await in_thread(record.keep, barrier, tree=body)
             if over:
                 break
             progress.at(number + 1, f"loss {self.log.train_loss[-1]:.4f}")

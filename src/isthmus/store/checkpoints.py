@@ -102,7 +102,9 @@ class Checkpoints:
             if barrier == BINNED:
                 # Every party is past its alignment: blinding scalars and points have done their work.
                 self._db.execute("DELETE FROM part WHERE barrier = 0")
-            self._db.execute("UPDATE run SET barrier = ?, spent = coalesce(?, spent)", (barrier, spent))
+            self._db.execute(
+                "UPDATE run SET barrier = max(barrier, ?), spent = coalesce(?, spent)", (barrier, spent)
+            )
 
     def found(self, name: str) -> list[bytes]:
         try:
