@@ -68,7 +68,7 @@ def partner_desk(node: Client, phone: Path, data: Path) -> int:
     tell(phone / "table", "habits")
     number = hear(phone / "job")
     until("the proposal", lambda: any(job["id"] == number for job in node.jobs()))
-    node.accept_job(number)
+    node.accept_job(number, grant=True)
     ended = node.follow(number, lambda: time.sleep(POLL_S), lambda seen: say(seen["state"]))
     return 0 if ended["state"] == "done" else 1
 

@@ -54,7 +54,7 @@ def test_a_key_is_changed_checked_and_a_partner_is_revoked(
     waiting = nodes.node("bank").client.propose(text("stays-proposed"))["id"]
     job = nodes.node("bank").client.propose(text("partner-hangs"))["id"]
     until(lambda: job in [found["id"] for found in nodes.node("data-co").client.jobs()])
-    nodes.node("data-co").client.accept_job(job)
+    nodes.node("data-co").client.accept_job(job, grant=True)
     until(lambda: nodes.node("bank").client.job(job)["state"] == "running")
 
     assert call("--home", bank, "partner", "rotate", "--overlap-days", "0")[0] == 4

@@ -168,7 +168,7 @@ class Lab:
                 for party, node in nodes.items():
                     job = node.client().job(job_id)
                     if party == PARTNER and job["state"] == "proposed":
-                        node.client().accept_job(job_id)
+                        node.client().accept_job(job_id, grant=True)
                     if job["state"] == "done":
                         done.add(party)
                     elif job["state"] in ("failed", "refused", "stopped", "paused"):

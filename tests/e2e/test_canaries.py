@@ -134,7 +134,7 @@ def change(data: Path, nodes: TemporaryNodes) -> None:
         tick()
     file = data / "bank.csv"
     file.write_text(file.read_text().replace("planted-id-3,", "planted-id-999999,"))
-    partner.client.accept_job(job_id)
+    partner.client.accept_job(job_id, grant=True)
     while bank.client.job(job_id)["state"] not in ENDED:
         tick()
     assert (bank.client.job(job_id)["error"] or {})["code"] == "dataset_changed"

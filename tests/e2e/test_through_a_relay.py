@@ -115,7 +115,7 @@ def test_t23_two_nodes_that_do_not_listen_join_and_train_through_a_relay_that_re
         partner.client.add_dataset("people", str(partner_table), "id")
         job = bank.client.propose(json.dumps(document(trees=2)))["id"]
         until(lambda: any(found["id"] == job for found in partner.client.jobs()))
-        partner.client.accept_job(job)
+        partner.client.accept_job(job, grant=True)
         until(lambda: bank.client.job(job)["state"] in ENDED, 120)
         ended = bank.client.job(job)
         assert ended["state"] == "done", ended["error"]

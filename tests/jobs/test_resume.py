@@ -10,6 +10,7 @@ import pytest
 
 from isthmus.base.progress import Progress
 from isthmus.base.record import ALIGNED, BINNED, FINISHED, STAGES, TRAINED
+from isthmus.crypto import curve
 from isthmus.jobs.runner import run_feature_owner, run_label_owner
 from isthmus.jobs.spec import JobFile, job_digest, resolve
 from isthmus.protocols import align
@@ -188,7 +189,7 @@ def test_an_alignment_goes_on_where_the_label_owner_stands(
     """In small blocks: at most one block of points is blinded again, by either side."""
     monkeypatch.setattr(align, "CHUNK_POINTS", 20)
     blinded = {"points": 0, "ids": 0}
-    points, ids = align.blind_points, align.blind_ids
+    points, ids = curve.blind_points, curve.blind_ids
 
     def count_points(given: Any, secret: Any) -> Any:
         blinded["points"] += len(given)

@@ -77,7 +77,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "M16",
         "a rename is not synced with its folder",
-        one("base/files.py", "            os.fsync(folder)\n", "            pass\n"),
+        one("base/files.py", "        os.fsync(folder)\n", "        pass\n"),
         (
             "tests/base/test_files.py::test_a_file_is_whole_after_a_cut_at_any_moment_and_lasts_once_it_is_written",
         ),

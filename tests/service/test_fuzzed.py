@@ -69,7 +69,9 @@ def test_whatever_fits_the_document_is_answered_as_it_says(served: Served, metho
     assert ask(served, method, path, GenerationMode.POSITIVE)
 
 
-@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1].startswith(FOUND)])
+@pytest.mark.parametrize(
+    ("method", "path"), [r for r in ROUTES if r[1].startswith(FOUND) and not r[1].endswith("/revoke")]
+)
 def test_what_exists_is_found_whatever_else_is_asked(served: Served, method: str, path: str) -> None:
     held = {name: value for name, value in HELD.items() if f"{{{name}}}" in path}
     statuses = ask(served, method, path, GenerationMode.POSITIVE, path_parameters=held)

@@ -55,7 +55,7 @@ def test_a_worker_whose_turn_is_over_can_write_nothing(tmp_path: Path) -> None:
                 lambda: worker.keep_spent(BINNED, b"{}"),
             ):
                 with pytest.raises(LocalError, match="superseded"):
-                    write()
+                    write()  # type: ignore[no-untyped-call]
             assert (worker.barrier, worker.count("burned"), worker.found("shapes")) == (ALIGNED, 0, [])
         with Checkpoints(tmp_path / "r", KEY, attempt=2) as worker:
             worker.keep(BINNED, shapes=b"in turn")

@@ -92,7 +92,7 @@ class _Member:
 
     queue: deque[Ask] = field(default_factory=deque)
     signal: Signal = field(default_factory=Signal)
-    tokens: list[bytes] = field(default_factory=list)
+    passes: list[bytes] = field(default_factory=list)
     taking: int = 0
     taken_s: float = float("-inf")
     requests: int = 0
@@ -177,10 +177,10 @@ class Relay(TlsServer):
         token = secrets.token_bytes(32)
         kept = hashlib.sha256(token).digest()
         self._tokens[kept] = name
-        member.tokens.append(kept)
-        for old in member.tokens[:-_TOKENS_KEPT]:
+        member.passes.append(kept)
+        for old in member.passes[:-_TOKENS_KEPT]:
             del self._tokens[old]
-        del member.tokens[:-_TOKENS_KEPT]
+        del member.passes[:-_TOKENS_KEPT]
         return token
 
     def _forget_one(self) -> None:
@@ -188,7 +188,7 @@ class Relay(TlsServer):
         idle = next((n for n, m in self._members.items() if not (m.taking or m.requests or m.queue)), None)
         if idle is None:
             raise Refused(503)
-        for token in self._members.pop(idle).tokens:
+        for token in self._members.pop(idle).passes:
             del self._tokens[token]
 
     def _member_of(self, request: web.BaseRequest) -> bytes:
