@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.base.errors import IsthmusError
-from isthmus.base.record import TRAINED
+from isthmus.cli.demo import redone_by
 from isthmus.client.client import Client
 from isthmus.client.temporary import TemporaryNodes
 from isthmus.store.folder import NodeFolder
@@ -199,21 +199,6 @@ class Lab:
             if (node.home / f"passed-{role}").exists()
         }
         return Outcome(len(done) == len(nodes), digests, redone, passed, attempts, struck, 0.0, errors)
-
-
-def redone_by(events: list[dict[str, Any]]) -> tuple[int, int]:
-    """How many barriers a party passed again, at most in one attempt, and how many attempts there were."""
-    highest, again, most, attempts = 0, 0, 0, 0
-    for event in events:
-        if event["kind"] == "job.attempt":
-            attempts, again = attempts + 1, 0
-        elif event["kind"] == "job.barrier":
-            barrier = event["data"]["barrier"]
-            again += (
-                barrier <= highest and barrier != TRAINED
-            )  # no work lies before that one but its last tree
-            highest, most = max(highest, barrier), max(most, again)
-    return most, attempts
 
 
 def document(engine: str, trees: int) -> dict[str, Any]:

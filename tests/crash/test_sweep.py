@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.cli.demo import redone_by
 from tests.crash.__main__ import experiments, sweep
-from tests.crash.lab import Lab, Outcome, redone_by
+from tests.crash.lab import Lab, Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SEED = 7

@@ -248,18 +248,31 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "crypto/test_onetime.py::test_a_one_time_secret_is_neither_compared_nor_hashed",
         "crypto/test_onetime.py::test_threads_that_race_for_a_secret_get_it_once",
     ),
+    "N4": (
+        "crash/test_sweep.py::test_a_job_survives_and_ends_in_the_same_bits",
+        "service/test_jobs.py::test_a_worker_that_dies_once_is_started_again",
+        "jobs/test_resume.py::test_a_side_that_dies_at_any_write_redoes_one_step_at_most",
+    ),
+    "N5": (
+        "store/test_folder.py::test_one_folder_serves_one_process",
+        "store/test_checkpoints.py::test_an_attempt_that_begins_just_before_a_write_shuts_it_out",
+    ),
+    "N6": ("store/test_checkpoints.py::test_a_worker_whose_turn_is_over_can_write_nothing",),
+    "N7": (
+        "service/test_jobs.py::test_a_node_that_begins_again_goes_on_with_what_ran",
+        "service/test_nodes.py::test_a_partner_killed_in_a_running_job_comes_back_and_goes_on",
+    ),
+    "D1": (
+        "store/test_checkpoints.py::test_a_full_disk_leaves_the_record_as_it_was_and_it_goes_on_afterwards",
+        "crash/test_sweep.py::test_a_job_survives_and_ends_in_the_same_bits",
+    ),
+    "D2": ("store/test_checkpoints.py::test_a_damaged_record_or_another_key_is_named",),
+    "D7": ("service/test_jobs.py::test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person",),
 }
 
 PENDING: dict[str, str] = {
     "A2": "objects of another project: users and projects",
-    "N4": "kill -9 of nodes and workers: durable jobs",
-    "N5": "two nodes on one folder: the lock is shown by store/test_folder.py, the fencing counter comes with leases",
-    "N6": "a worker that wakes after its lease was given away: leases",
-    "N7": "states reconciled after a restart: durable jobs",
-    "D1": "a full disk pauses a job and it goes on: durable jobs (whole files: base/test_files.py)",
-    "D2": "the last good checkpoint: durable jobs (whole files: base/test_files.py)",
     "D5": "a grant or certificate that ends in mid-job: grants, partners",
-    "D7": "a machine rolled back goes on from a common barrier: durable jobs",
     "U9": "noised releases: none is made in this version",
 }
 """Due, and waiting for something that is being built."""

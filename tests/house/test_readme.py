@@ -193,7 +193,7 @@ def test_the_demo_holds_what_it_promises(desk: Desk) -> None:
     lines = [line for _, line in commands(block)]
     assert lines == ["./run demo", "./run test"]
     small = "isthmus demo --data generated --rows 3000 --set trees=4 --set max_bins=16"
-    assert "all 8 checks hold" in desk.type(small)
+    assert "all 9 checks hold" in desk.type(small)
     assert (desk.folder / ".demo/credit-card/report/report.zh.html").exists()
 
 

@@ -35,6 +35,110 @@ def one(file: str, before: str, after: str) -> tuple[Edit, ...]:
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        "M1",
+        "a feature owner says that it has all it needs before that is on record",
+        one(
+            "service/courses.py",
+            "                await self._one_attempt(start)\n",
+            '                self.here.send(self.partners[0], Ended(self.run, ""))\n'
+            "                await self._one_attempt(start)\n",
+        ),
+        ("tests/service/test_jobs.py::test_no_side_is_done_before_the_last_one_has_all_it_needs",),
+    ),
+    Mutant(
+        "M2",
+        "the partners are told to go before the attempt is on record",
+        one(
+            "service/courses.py",
+            "                self._begin(attempt, common)\n                self._stage = None\n"
+            "                for name in self.partners:\n                    here.send(name, Go(self.run, attempt, common))\n",
+            "                self._stage = None\n"
+            "                for name in self.partners:\n                    here.send(name, Go(self.run, attempt, common))\n"
+            "                self._begin(attempt, common)\n",
+        ),
+        ("tests/service/test_jobs.py::test_nobody_is_told_of_an_attempt_that_is_not_on_record",),
+    ),
+    Mutant(
+        "M3",
+        "randomness that shapes the model is drawn anew in every attempt",
+        one(
+            "jobs/runner.py",
+            "    model, rng = job.model, Rng(digest)\n",
+            "    model, rng = job.model, Rng(os.urandom(32))\n",
+        )
+        + one("jobs/runner.py", "import json\n", "import json\nimport os\n"),
+        ("tests/jobs/test_resume.py::test_both_sides_may_die_again_and_again",),
+        slow=True,
+    ),
+    Mutant(
+        "M5",
+        "the newest barrier counts, and not the oldest",
+        one(
+            "service/courses.py",
+            "            common = min(barrier, *(told.result()",
+            "            common = max(barrier, *(told.result()",
+        ),
+        ("tests/service/test_jobs.py::test_all_go_on_from_the_oldest_barrier_of_any",),
+    ),
+    Mutant(
+        "M6",
+        "the label owner is done when its own work is",
+        one(
+            "service/courses.py",
+            "        if common < FINISHED:\n            await self._either(self._all_finished.wait())\n",
+            "",
+        ),
+        ("tests/service/test_jobs.py::test_no_side_is_done_before_the_last_one_has_all_it_needs",),
+    ),
+    Mutant(
+        "M7",
+        "indexes are burned after their hints are made",
+        one(
+            "protocols/hint.py",
+            "        self._ledger.burn(first + count)\n        seeds = [secrets.token_bytes(32) for _ in range(count)]\n"
+            "        made = [key.prepare([Drawn(seed, place) for seed in seeds]) for place, key in enumerate(self._keys)]\n",
+            "        seeds = [secrets.token_bytes(32) for _ in range(count)]\n"
+            "        made = [key.prepare([Drawn(seed, place) for seed in seeds]) for place, key in enumerate(self._keys)]\n"
+            "        self._ledger.burn(first + count)\n",
+        ),
+        ("tests/protocols/test_hint.py::test_indexes_are_on_record_before_any_hint_is_made",),
+    ),
+    Mutant(
+        "M8",
+        "the pool begins after a restart where it began before",
+        one(
+            "protocols/hint.py", "        first = self._ledger.next\n", "        first = self._made - count\n"
+        ),
+        (
+            "tests/protocols/test_hint.py::"
+            "test_a_party_that_begins_again_goes_on_above_every_index_that_either_has_seen",
+        ),
+    ),
+    Mutant(
+        "M9",
+        "a label owner that was rolled back is not found by the indexes that the partner has seen",
+        one(
+            "service/courses.py",
+            "            if start.attempt <= stands.attempt or start.burned < stands.burned:\n",
+            "            if False:\n",
+        ),
+        ("tests/service/test_jobs.py::test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person",),
+    ),
+    Mutant(
+        "M31",
+        "whether the attempt is still the last one is asked before the transaction",
+        one(
+            "store/checkpoints.py",
+            '                self._db.execute("BEGIN IMMEDIATE")\n                try:\n'
+            '                    if own and self._db.execute("SELECT attempt FROM run").fetchone() != (self._attempt,):\n'
+            '                        raise LocalError("superseded")\n',
+            '                if own and self._db.execute("SELECT attempt FROM run").fetchone() != (self._attempt,):\n'
+            '                    raise LocalError("superseded")\n'
+            '                self._db.execute("BEGIN IMMEDIATE")\n                try:\n',
+        ),
+        ("tests/store/test_checkpoints.py::test_an_attempt_that_begins_just_before_a_write_shuts_it_out",),
+    ),
+    Mutant(
         "M12",
         "a frame that came before is not looked for",
         one("wire/lane.py", "        if number <= self.accepted:\n", "        if False:\n"),
@@ -348,17 +452,7 @@ MUTANTS: tuple[Mutant, ...] = (
 )
 
 WAITING: dict[str, str] = {
-    "M1": "acknowledge before commit: durable jobs",
-    "M2": "send before commit: durable jobs",
-    "M3": "model randomness drawn anew on retry: durable jobs",
-    "M4": "high-water mark in memory only: durable jobs",
-    "M5": "newest checkpoint wins instead of the common one: durable jobs",
-    "M6": "no BYE: durable jobs",
-    "M7": "burn after send: durable jobs",
-    "M8": "pool kept in the checkpoint: durable jobs",
-    "M9": "HELLO does not compare indexes: durable jobs",
-    "M10": "backup includes pools: backup and restore",
+    "M4": "high-water mark in memory only: the line keeps none, a node says again what follows from its store",
     "M17": "row before blob: blobs beside the database",
-    "M31": "lease checked outside the transaction: leases",
 }
 """Bugs that cannot be put in yet, and what they wait for."""

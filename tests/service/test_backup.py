@@ -186,7 +186,7 @@ def test_a_node_is_made_from_a_backup_once_its_keys_are_put_back(bank: Bank, tmp
     file, home = made(bank, tmp_path / "bank.zip"), tmp_path / "new"
     manifest, missing = restore(file, home)
     folder = NodeFolder(home)
-    names = ("database.password", "party.key", "party.next", "proxy.password", "users.key")
+    names = ("database.password", "party.key", "proxy.password", "users.key")
     assert missing == [*(home / "keys" / name for name in names), folder.tls_key]
     for path in (home / "keys" / "party.key", home / "keys" / "users.key", folder.tls_key):
         with pytest.raises(ConfigError) as caught:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from isthmus.base.canonical import canonical_json
-from isthmus.base.errors import ConfigError, DataError, PolicyError
+from isthmus.base.errors import ConfigError, DataError, LocalError, PolicyError
 from isthmus.base.record import WEIGHED
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest, sign
@@ -22,7 +22,7 @@ from isthmus.jobs.control import Again, Ended, Go, Halted, Proposal, Reply, Star
 from isthmus.jobs.engine import Facts, Pace
 from isthmus.jobs.plan import Plan
 from isthmus.jobs.spec import job_digest, load_job, parse_job, resolve
-from isthmus.service.courses import attempt_digest
+from isthmus.service.courses import Leading, attempt_digest
 from isthmus.store.checkpoints import Checkpoints
 from isthmus.wire.link import CONTROL, Probe
 from isthmus.wire.message import Message
@@ -393,6 +393,52 @@ def test_a_stopped_job_is_stopped_everywhere_and_resumed_by_that_side_alone(tmp_
     asyncio.run(play())
 
 
+@pytest.mark.timeout(40)
+@pytest.mark.trust("M1", "M6")
+def test_no_side_is_done_before_the_last_one_has_all_it_needs(tmp_path: Path) -> None:
+    """The partner dies after the label owner has finished and before it has put by what it got."""
+
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose("partner-dies-late")
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            for party in (world.bank, partner):
+                job = party.jobs.find(job_id)
+                assert (job.state, (job.result or {})["attempts"]) == ("done", 2)
+
+    asyncio.run(play())
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.trust("M2")
+def test_nobody_is_told_of_an_attempt_that_is_not_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The label owner's disk is full when it begins one; the partner must not stand ahead of it afterwards."""
+    begin, failures = Leading._begin, [LocalError("disk_full", path="record.db")]
+
+    def fails_once(self: Leading, attempt: int, barrier: int) -> None:
+        if failures:
+            raise failures.pop()
+        begin(self, attempt, barrier)
+
+    monkeypatch.setattr(Leading, "_begin", fails_once)
+
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            assert not failures
+            assert world.bank.jobs.find(job_id).state == partner.jobs.find(job_id).state == "done"
+
+    asyncio.run(play())
+
+
+@pytest.mark.timeout(40)
 @pytest.mark.trust("M5")
 @pytest.mark.parametrize("ahead", ["bank", "data-co"])
 def test_all_go_on_from_the_oldest_barrier_of_any(tmp_path: Path, ahead: str) -> None:
@@ -415,6 +461,7 @@ def test_all_go_on_from_the_oldest_barrier_of_any(tmp_path: Path, ahead: str) ->
     asyncio.run(play())
 
 
+@pytest.mark.timeout(40)
 @pytest.mark.trust("U8", "M9", "D7", "G12")
 def test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person(tmp_path: Path) -> None:
     """Its record is one of before the partner's last word: it goes on above every secret that the partner has seen."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.records import KEY
@@ -71,6 +73,32 @@ def test_an_attempt_cannot_begin_within_a_write_of_the_one_before(tmp_path: Path
             with worker._write(own=True), pytest.raises(LocalError, match="disk_error"):
                 node.begin(2, 0)
             node.begin(2, 0)
+
+
+class Between:
+    """A connection before whose next transaction something else happens."""
+
+    def __init__(self, db: sqlite3.Connection, happens: Callable[[], None]) -> None:
+        self._db, self._happens = db, happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if statement == "BEGIN IMMEDIATE":
+            self._happens()
+        return self._db.execute(statement, *values)
+
+
+@pytest.mark.trust("M31")
+def test_an_attempt_that_begins_just_before_a_write_shuts_it_out(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "r", KEY) as node:
+        node.begin(1, 0)
+        with Checkpoints(tmp_path / "r", KEY, attempt=1) as worker:
+            worker._db = Between(worker._db, lambda: node.begin(2, 0))  # type: ignore[assignment]
+            with pytest.raises(LocalError, match="superseded"):
+                worker.keep(ALIGNED, rows=b"late")
+        assert (node.attempt, node.barrier, node.found("rows")) == (2, 0, [])
 
 
 def test_bodies_are_sealed_and_bound_to_their_place(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import click
 import numpy as np
 
 from isthmus.base.errors import ConfigError
+from isthmus.base.record import TRAINED
 from isthmus.cli.job import POLL_S
 from isthmus.cli.output import Settings, common, job_error, pass_settings, table
 from isthmus.client.client import JobView
@@ -88,10 +89,11 @@ def demo(
         _register(nodes, tables)
         line.done(1, "link", "建联", settings.words(
             "two nodes joined over TLS, four words compared at both sides", "两个节点经 TLS 互联，双方核对四个词"))  # fmt: skip
-        ended = nodes.run(json.dumps(document), tables.test_ids_csv, lambda: time.sleep(POLL_S), line.follow)
+        blow = _Blow(nodes, line, job.model.trees)
+        ended = nodes.run(json.dumps(document), tables.test_ids_csv, lambda: time.sleep(POLL_S), blow.follow)
         if ended["error"]:
             raise job_error(ended["error"])
-        _judge(settings, line, checks, nodes, ended, job, tables, root)
+        _judge(settings, line, checks, nodes, ended, job, tables, root, blow)
         spent_s = time.monotonic() - began_s
         for text in checks.failed:
             click.echo(settings.words(f"  does not hold: {text}", f"  未通过：{text}"))
@@ -131,6 +133,41 @@ class _Lines:
             click.echo(f"    … {stage}", err=True)
 
 
+class _Blow:
+    """Kills the partner's node, as a power cut would, once a third of the trees is done, and starts it again."""
+
+    def __init__(self, nodes: TemporaryNodes, line: _Lines, trees: int) -> None:
+        self._nodes, self._line, self._due = nodes, line, max(1, trees // 3)
+        self.at_tree = 0
+
+    def follow(self, job: JobView) -> None:
+        self._line.follow(job)
+        step = job["progress"] or {}
+        if not self.at_tree and step.get("stage") == "train" and step["done"] >= self._due:
+            self.at_tree = step["done"]
+            self._nodes.node(PARTNER).process.kill()
+            self._nodes.restart(PARTNER)
+
+    def redone(self, job_id: str) -> int:
+        """How many trees either side did again."""
+        return max(redone_by(node.client.events(job_id))[0] for node in self._nodes.nodes)
+
+
+def redone_by(events: list[dict[str, Any]]) -> tuple[int, int]:
+    """How many barriers a party passed again, at most in one attempt, and how many attempts there were."""
+    highest, again, most, attempts = 0, 0, 0, 0
+    for event in events:
+        if event["kind"] == "job.attempt":
+            attempts, again = attempts + 1, 0
+        elif event["kind"] == "job.barrier":
+            barrier = event["data"]["barrier"]
+            again += (
+                barrier <= highest and barrier != TRAINED
+            )  # no work lies before that one but its last tree
+            highest, most = max(highest, barrier), max(most, again)
+    return most, attempts
+
+
 def _tables(source: str, rows: int, folder: Path) -> DemoTables:
     folder.mkdir(parents=True)
     if source == "real":
@@ -162,7 +199,7 @@ def _register(nodes: TemporaryNodes, tables: DemoTables) -> None:
 
 def _judge(
     settings: Settings, line: _Lines, checks: Checks, nodes: TemporaryNodes, ended: JobView, job: JobFile,
-    tables: DemoTables, root: Path,
+    tables: DemoTables, root: Path, blow: _Blow,
 ) -> None:  # fmt: skip
     """Compares what the job gave with what it promised, and prints the table."""
     folder = Path(ended["folder"])
@@ -174,6 +211,11 @@ def _judge(
     click.echo(w(
         f"      {figures['label']:,} x {figures['feature'][0]:,} keys -> {figures['common']:,} shared rows",
         f"      {figures['label']:,} x {figures['feature'][0]:,} 个标识 -> 共有 {figures['common']:,} 行"))  # fmt: skip
+    redone = blow.redone(ended["id"])
+    if blow.at_tree:
+        click.echo(w(
+            f"      partner killed at tree {blow.at_tree}, came back and went on; trees done again: {redone}",
+            f"      合作方在第 {blow.at_tree} 棵树时被强制终止，恢复后继续；重做 {redone} 棵"))  # fmt: skip
     signed = nodes.node(BANK).client.plan_of(ended["id"])["resolved"]
     resolved, digest = parse_job(signed), job_digest(signed)
     names = {name: read_options(resolved, name, {}) for name in (BANK, PARTNER)}
@@ -208,6 +250,11 @@ def _judge(
             crossed <= set(make_plan(resolved).messages),
             "only planned kinds of message crossed",
             "仅有计划内的消息类型",
+        ),
+        (
+            redone <= 1 and (not blow.at_tree or (ended["result"] or {})["attempts"] > 1),
+            "a killed partner goes on, one tree redone at most",
+            "被终止的合作方自动继续，至多重做一棵树",
         ),
         (same, "report and node show the same figures", "报告与节点数字一致"),
     ):
