@@ -57,7 +57,7 @@ def test_an_entry_that_does_not_fit_is_named_before_anything_runs(
     assert told.out == ""
 
 
-@pytest.mark.parametrize(("word", "said"), [("M99", "no such mutant"), ("M1", "waits for")])
+@pytest.mark.parametrize(("word", "said"), [("M99", "no such mutant"), ("M4", "waits for")])
 def test_an_id_that_cannot_be_played_is_said(
     capsys: pytest.CaptureFixture[str], word: str, said: str
 ) -> None:
