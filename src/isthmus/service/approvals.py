@@ -62,6 +62,8 @@ class Approvals:
         Raises ConfigError `conflict` for what is decided, PolicyError `own_request` for a person who spoke already.
         """
         approval = self._of(stored)
+        if approval.state == "approved":
+            return True  # said before a crash, and the job has not heard of it yet
         person = self._may(approval, stored)
         people = (*approval.people, person)
         done = len(people) >= (2 if self.four_eyes(stored) else 1)
@@ -78,6 +80,8 @@ class Approvals:
     def no(self, stored: StoredJob, reason: str = "") -> None:
         """A refusal by one person is enough. The reason stays at this party."""
         approval = self._of(stored)
+        if approval.state == "refused":
+            return  # said before a crash, and the job has not heard of it yet
         if approval.state != "open":
             raise self._conflict(approval)
         changed = replace(

@@ -239,8 +239,8 @@ class Jobs:
         if self._approvals.yes(stored):
             signature = sign(stored.digest, stored.number, self._own, self._key)
             notes = [self._note(AuditKind.CONSENT_SIGNED, stored, self._audit.person)]
-            self._store.put_answer(stored.id, Answer(self._own, "accepted", signature))
-            self._store.move_job(stored.id, {"draft"}, "proposed", self._clock.now(), notes=notes)
+            answer, now = Answer(self._own, "accepted", signature), self._clock.now()
+            self._store.move_job(stored.id, {"draft"}, "proposed", now, answer=answer, notes=notes)
             for name in _parse(stored).parties.feature_owners:
                 self._send(name, Proposal(stored.number, stored.document, signature))
                 self._tell_head(name)
@@ -281,9 +281,9 @@ class Jobs:
             self._note(AuditKind.JOB_ACCEPTED, stored, person),
             self._note(AuditKind.CONSENT_SIGNED, stored, person),
         ]
-        if not self._store.move_job(stored.id, {"proposed"}, "accepted", self._clock.now(), notes=notes):
+        answer, now = Answer(self._own, "accepted", signature), self._clock.now()
+        if not self._store.move_job(stored.id, {"proposed"}, "accepted", now, answer=answer, notes=notes):
             raise self._conflict(stored.id, "proposed")
-        self._store.put_answer(stored.id, Answer(self._own, "accepted", signature))
         self._send(stored.label_owner, Reply(_run_of(stored), True, signature, ""))
         self._tell_head(stored.label_owner)
         return self.find(stored.id)
@@ -296,10 +296,11 @@ class Jobs:
         self._approvals.no(stored, reason)
         error = told(PolicyError("refused", party=self._own))
         notes = [self._note(AuditKind.JOB_REFUSED, stored, self._audit.person, "refused")]
-        now = self._clock.now()
-        if not self._store.move_job(stored.id, {"proposed"}, "refused", now, error=error, notes=notes):
+        answer, now = Answer(self._own, "refused", code="refused"), self._clock.now()
+        if not self._store.move_job(
+            stored.id, {"proposed"}, "refused", now, error=error, answer=answer, notes=notes
+        ):
             raise self._conflict(stored.id, "proposed")
-        self._store.put_answer(stored.id, Answer(self._own, "refused", code="refused"))
         self._send(stored.label_owner, Reply(_run_of(stored), False, b"", "refused"))
         self._tell_head(stored.label_owner)
         return self.find(stored.id)
@@ -308,8 +309,8 @@ class Jobs:
         self._approvals.no(stored, reason)
         error = told(PolicyError("approval_refused", job=stored.id, party=self._own))
         notes = [self._note(AuditKind.JOB_REFUSED, stored, self._audit.person, "approval_refused")]
-        self._store.move_job(stored.id, {"draft"}, "refused", self._clock.now(), error=error, notes=notes)
-        self._store.put_answer(stored.id, Answer(self._own, "refused", code="approval_refused"))
+        answer, now = Answer(self._own, "refused", code="approval_refused"), self._clock.now()
+        self._store.move_job(stored.id, {"draft"}, "refused", now, error=error, answer=answer, notes=notes)
         return self.find(stored.id)
 
     def find(self, job_id: str) -> StoredJob:
@@ -571,25 +572,28 @@ class Jobs:
         if job is None or job.role != "label_owner" or job.state != "proposed":
             return
         answers = {a.party: a for a in self._store.answers(job.id)}
-        if partner not in answers or answers[partner].state != "asked":
+        if partner not in answers or answers[partner].state not in ("asked", "accepted"):
             return
         if not reply.accepted:
             code = reply.code or "refused"
-            self._store.put_answer(job.id, Answer(partner, "refused", code=code))
+            answer = Answer(partner, "refused", code=code)
             error = PolicyError("refused", party=partner)
             notes = [self._note(AuditKind.JOB_REFUSED, job, partner, known_code(code))]
             now = self._clock.now()
-            self._store.move_job(job.id, {"proposed"}, "refused", now, error=told(error), notes=notes)
+            self._store.move_job(
+                job.id, {"proposed"}, "refused", now, error=told(error), answer=answer, notes=notes
+            )
             self._tell_head(partner)
             for other in answers:
                 if other not in (self._own, partner):
                     self._send(other, Ended(reply.run, "refused"))
             return
         self._verify(job, partner, reply.signature)
-        answer = Answer(partner, "accepted", reply.signature)
-        self._store.put_answer(job.id, answer, [self._note(AuditKind.JOB_ACCEPTED, job, partner)])
-        self._tell_head(partner)
-        answers[partner] = Answer(partner, "accepted", reply.signature)
+        if answers[partner].state == "asked":
+            answers[partner] = Answer(partner, "accepted", reply.signature)
+            notes = [self._note(AuditKind.JOB_ACCEPTED, job, partner)]
+            self._store.put_answer(job.id, answers[partner], notes)
+            self._tell_head(partner)
         if all(a.state == "accepted" for a in answers.values()):
             self._store.move_job(job.id, {"proposed"}, "accepted", self._clock.now())
             self._enqueue(job)
