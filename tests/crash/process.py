@@ -53,7 +53,8 @@ class Fate:
         if what.startswith("before") and time.monotonic() < self._full_until_s:
             if what == "before file":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            raise sqlite3.OperationalError("database or disk is full")
+            full = sqlite3.OperationalError("database or disk is full")
+            raise full if what == "before checkpoint" else files.disk_trouble(Path("node.db"), str(full))
 
 
 def spoil_line(seed: int) -> None:
