@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from isthmus.base.document import read_document
 from isthmus.client import Client
-from isthmus.jobs.document import read_document
 from isthmus.jobs.spec import apply_settings
 from isthmus.scenarios import credit_card
 from isthmus.scenarios.credit_card import data as real

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from isthmus.jobs.document import read_document
+from isthmus.base.document import read_document
 
 TEXT = """
 apiVersion: isthmus/v1

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from isthmus.base.document import read_document
 from isthmus.base.errors import ConfigError
-from isthmus.jobs.document import read_document
 from isthmus.jobs.spec import JobFile, load_job, parse_job, resolve
 from tests.jobs.examples import document
 

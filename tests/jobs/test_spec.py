@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.base.canonical import canonical_json
+from isthmus.base.document import MAX_BYTES, read_document
 from isthmus.base.errors import ConfigError
-from isthmus.jobs.document import MAX_BYTES, read_document
 from isthmus.jobs.engine import Facts, Share
 from isthmus.jobs.spec import apply_settings, job_digest, load_job, parse_job, resolve
 from isthmus.learn.parameters import BoostedTrees

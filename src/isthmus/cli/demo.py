@@ -15,13 +15,13 @@ from typing import Any
 import click
 import numpy as np
 
+from isthmus.base.document import read_document
 from isthmus.base.errors import ConfigError
 from isthmus.base.record import TRAINED
 from isthmus.cli.job import POLL_S
 from isthmus.cli.output import Settings, common, job_error, pass_settings, table
 from isthmus.client.client import JobView
 from isthmus.client.temporary import TemporaryNodes
-from isthmus.jobs.document import read_document
 from isthmus.jobs.instruction import read_options
 from isthmus.jobs.plan import make_plan
 from isthmus.jobs.spec import JobFile, apply_settings, job_digest, parse_job, resolve

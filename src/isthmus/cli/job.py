@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
+from isthmus.base.document import MAX_BYTES, read_document
 from isthmus.base.errors import ConfigError
 from isthmus.cli.output import Settings, common, job_error, pass_settings, table
 from isthmus.client import Client
 from isthmus.client.client import EngineView, JobView, PlanView
-from isthmus.jobs.document import MAX_BYTES, read_document
 from isthmus.jobs.spec import apply_settings
 
 POLL_S = 0.5

@@ -22,8 +22,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, get_args
 
+from isthmus.base.document import MAX_BYTES
 from isthmus.base.errors import PeerError
-from isthmus.jobs.document import MAX_BYTES
 from isthmus.wire.message import Blob, Flag, Message, Number, Raw, Text, kind_of
 
 

@@ -17,8 +17,8 @@ from annotated_types import Ge, Interval, Le
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from isthmus.base.canonical import digest
+from isthmus.base.document import read_document, read_value
 from isthmus.base.errors import ConfigError
-from isthmus.jobs.document import read_document, read_value
 from isthmus.jobs.engine import Choice, Facts, choose, count_vectors, payload_of
 from isthmus.learn.parameters import Binning, BoostedTrees, Crypto
 from isthmus.store.folder import PARTY_PATTERN

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from isthmus.base.clock import Clock
+from isthmus.base.document import read_document
 from isthmus.base.errors import ConfigError, PolicyError
-from isthmus.jobs.document import read_document
 from isthmus.jobs.spec import parse_job
 from isthmus.service.audit import Audit
 from isthmus.service.projects import Projects

@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from isthmus.base.clock import Clock
+from isthmus.base.document import read_document
 from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError, PolicyError
 from isthmus.base.progress import Step
 from isthmus.base.record import ALIGNED, FINISHED, STAGES
 from isthmus.jobs.consent import run_digest
 from isthmus.jobs.control import Ended, Go, Halted, Start, Started
-from isthmus.jobs.document import read_document
 from isthmus.jobs.instruction import Instruction
 from isthmus.jobs.spec import parse_job
 from isthmus.service.audit import Audit, broken_rule

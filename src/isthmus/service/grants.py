@@ -18,10 +18,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from isthmus.base.clock import Clock
+from isthmus.base.document import read_document
 from isthmus.base.errors import ConfigError, IsthmusError, PeerError, PolicyError
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest
-from isthmus.jobs.document import read_document
 from isthmus.jobs.grant_messages import GrantAsked, GrantEnded, GrantMessage, GrantTold, ProjectTold
 from isthmus.jobs.grant_terms import (
     OF_JOB,

@@ -18,6 +18,7 @@ from typing import Any
 
 from isthmus.base.canonical import canonical_json
 from isthmus.base.clock import Clock
+from isthmus.base.document import read_document
 from isthmus.base.errors import (
     ConfigError,
     DataError,
@@ -45,7 +46,6 @@ from isthmus.jobs.control import (
     Started,
     decode_control,
 )
-from isthmus.jobs.document import read_document
 from isthmus.jobs.grant_messages import decode_grant
 from isthmus.jobs.plan import Plan, make_plan
 from isthmus.jobs.spec import JobFile, job_digest, parse_job, resolve

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
+from isthmus.base.document import MAX_BYTES
 from isthmus.base.errors import ConfigError
-from isthmus.jobs.document import MAX_BYTES
 from isthmus.jobs.spec import JobFile, parse_job
 from isthmus.service.api.common import ONCE, Body, example, language, person_of
 from isthmus.service.datasets import columns_in
