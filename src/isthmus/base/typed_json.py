@@ -116,7 +116,9 @@ def _dataclass(kind: Any, value: Any, where: str, depth: int) -> Any:
     for name in value:
         if name not in hints:
             raise ValueError(f"{_under(where, name)[:80]} is unknown")
-    return kind(**{name: _shape(each, value[name], _under(where, name), depth + 1) for name, each in hints.items()})
+    return kind(
+        **{name: _shape(each, value[name], _under(where, name), depth + 1) for name, each in hints.items()}
+    )
 
 
 @functools.cache

@@ -6,15 +6,12 @@ The parameters of model, binning and crypto are those of `learn.parameters`; not
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
-import pydantic
-from annotated_types import Ge, Interval, Le
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from annotated_types import Ge, Interval
+from pydantic import Field, StringConstraints
 
 from isthmus.base.canonical import digest
 from isthmus.base.document import read_document, read_value
@@ -22,6 +19,7 @@ from isthmus.base.errors import ConfigError
 from isthmus.jobs.engine import Choice, Facts, choose, count_vectors, payload_of
 from isthmus.learn.parameters import Binning, BoostedTrees, Crypto
 from isthmus.store.folder import PARTY_PATTERN
+from isthmus.store.schema import Section, bounds, leaves, read_sections
 
 DATASET_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?@[1-9][0-9]{0,5}$"
 
@@ -32,15 +30,7 @@ Columns = Annotated[tuple[ColumnName, ...], Field(max_length=10_000)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 
 
-class _Section(BaseModel):
-    """Strict: unknown fields, text for numbers, truth values for numbers and NaN are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
-    )
-
-
-class Metadata(_Section):
+class Metadata(Section):
     name: PartyName
     project: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,64}$")] = ""
     scenario: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}@[1-9][0-9]{0,5}$")] = "general@1"
@@ -48,7 +38,7 @@ class Metadata(_Section):
     valid_until: Day | None = None
 
 
-class Parties(_Section):
+class Parties(Section):
     label_owner: PartyName
     feature_owners: Annotated[tuple[PartyName, ...], Field(min_length=1, max_length=3)]
 
@@ -57,14 +47,14 @@ class Parties(_Section):
         return (self.label_owner, *self.feature_owners)
 
 
-class KeyColumn(_Section):
+class KeyColumn(Section):
     """A key column and the form in which its values are compared."""
 
     column: ColumnName
     form: Literal["none", "phone-cn", "phone-e164", "email", "id-card-cn"] = Field(default="none", alias="as")
 
 
-class ColumnChoice(_Section):
+class ColumnChoice(Section):
     """Which columns take part; the key and the label never do. Kinds are found out unless named here."""
 
     include: Columns = ("*",)
@@ -73,7 +63,7 @@ class ColumnChoice(_Section):
     numeric: Columns = ()
 
 
-class Input(_Section):
+class Input(Section):
     dataset: Annotated[str, StringConstraints(pattern=DATASET_PATTERN)]
     keys: Annotated[
         tuple[Annotated[tuple[KeyColumn, ...], Field(min_length=1, max_length=1)], ...],
@@ -87,21 +77,21 @@ class Input(_Section):
         return self.keys[0][0]
 
 
-class Align(_Section):
+class Align(Section):
     method: Literal["auto", "ecdh"] = "auto"
     learns: Literal["both"] = "both"
     duplicates: Literal["refuse", "first", "last"] = "refuse"
     min_rows: Annotated[int, Ge(100)] = 1000
 
 
-class Sample(_Section):
+class Sample(Section):
     """The label column, and the value that counts as 1 (none: the column holds 0 and 1, or amounts)."""
 
     label: ColumnName
     positive: str | int | None = None
 
 
-class Split(_Section):
+class Split(Section):
     """By hash: shares of all rows. By ids: the test rows stand in a file with the hash `test_ids_sha256`, and
     `valid` is a share of the others."""
 
@@ -112,7 +102,7 @@ class Split(_Section):
     test_ids_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
-class Features(_Section):
+class Features(Section):
     binning: Binning = Binning()
 
 
@@ -123,25 +113,31 @@ class Model(BoostedTrees):
     kind: Literal["boosted-trees"] = "boosted-trees"
 
 
-class Evaluate(_Section):
+class Evaluate(Section):
     bootstrap: Annotated[int, Interval(ge=0, le=2000)] = 200
 
 
-class Privacy(_Section):
+class Privacy(Section):
     min_bin_rows: Annotated[int, Ge(20)] = 20
     runs_30d: Annotated[int, Interval(ge=1, le=1000)] = 10
 
 
-class Run(_Section):
+class Run(Section):
     seed: Annotated[int, Interval(ge=0, le=2**31 - 1)] = 0
     cores: Annotated[int, Interval(ge=0, le=1024)] = 0
 
 
-class ReportChoice(_Section):
+class ReportChoice(Section):
     languages: Annotated[tuple[Literal["zh", "en"], ...], Field(min_length=1, max_length=2)] = ("zh", "en")
 
 
-class JobFile(_Section):
+_PATTERNS = {
+    PARTY_PATTERN: "1 to 64 of a-z, 0-9 and -, beginning and ending with a letter or figure",
+    DATASET_PATTERN: "NAME@VERSION, as listed by isthmus dataset ls",
+}
+
+
+class JobFile(Section):
     """A job file; made by `load_job`, or by `parse_job` from a document."""
 
     api_version: Literal["isthmus/v1"] = Field(alias="apiVersion")
@@ -168,12 +164,7 @@ def load_job(data: bytes, where: str = "the job file") -> JobFile:
 
 def parse_job(document: dict[str, Any], where: str = "the job file") -> JobFile:
     """Checks a document against the schema and the rules between fields."""
-    _refuse_huge_integers(document, "")
-    try:
-        job = JobFile.model_validate_json(json.dumps(document))
-    except pydantic.ValidationError as error:
-        raise _translate(error, where) from None
-    job = _fill_split(job)
+    job = _fill_split(read_sections(JobFile, document, where, _PATTERNS))
     _check_between_fields(job)
     return job
 
@@ -227,7 +218,7 @@ def apply_settings(document: dict[str, Any], settings: Sequence[str]) -> dict[st
 def _find_path(name: str, document: dict[str, Any]) -> tuple[str, ...]:
     parts = tuple(name.split("."))
     parties = document.get("inputs")
-    paths = list(_leaves(JobFile, (), tuple(parties) if isinstance(parties, dict) else ()))
+    paths = list(leaves(JobFile, (), tuple(parties) if isinstance(parties, dict) else ()))
     if parts in paths:
         return parts
     found = [path for path in paths if path[-len(parts) :] == parts]
@@ -237,12 +228,6 @@ def _find_path(name: str, document: dict[str, Any]) -> tuple[str, ...]:
         raise ConfigError("ambiguous_field", field=name, known=", ".join(".".join(path) for path in found))
     known = sorted({path[-1] for path in paths})
     raise ConfigError("unknown_field", where="--set", field=name, known=", ".join(known))
-
-
-_PATTERNS = {
-    PARTY_PATTERN: "1 to 64 of a-z, 0-9 and -, beginning and ending with a letter or figure",
-    DATASET_PATTERN: "NAME@VERSION, as listed by isthmus dataset ls",
-}
 
 
 # --- rules between fields ---
@@ -260,170 +245,35 @@ def _fill_split(job: JobFile) -> JobFile:
 def _check_between_fields(job: JobFile) -> None:
     names = job.parties.all
     if len(set(names)) != len(names):
-        raise _bounds("parties", ", ".join(names), "every party once")
+        raise bounds("parties", ", ".join(names), "every party once")
     if set(job.inputs) != set(names):
-        raise _bounds("inputs", ", ".join(job.inputs), f"exactly one entry for each of {', '.join(names)}")
+        raise bounds("inputs", ", ".join(job.inputs), f"exactly one entry for each of {', '.join(names)}")
     split, early_stop = job.split, job.model.stop_after > 0
     for name, value in (("train", split.train), ("valid", split.valid), ("test", split.test)):
         if value is None:
             continue
         if name == "valid" and value == 0:
             if early_stop:
-                raise _bounds("split.valid", value, "0.05 to 0.9, or 0 together with model.stop_after = 0")
+                raise bounds("split.valid", value, "0.05 to 0.9, or 0 together with model.stop_after = 0")
         elif not 0.05 <= value <= 0.95:
-            raise _bounds(f"split.{name}", value, "0.05 to 0.95")
+            raise bounds(f"split.{name}", value, "0.05 to 0.95")
     if split.by == "hash":
         if split.test_ids_sha256 is not None:
-            raise _bounds("split.test_ids_sha256", split.test_ids_sha256, "only with split.by = ids")
+            raise bounds("split.test_ids_sha256", split.test_ids_sha256, "only with split.by = ids")
         total = (split.train or 0) + split.valid + (split.test or 0)
         if abs(total - 1) > 1e-9:
-            raise _bounds("split", f"{total:g} in total", "train, valid and test that add up to 1")
+            raise bounds("split", f"{total:g} in total", "train, valid and test that add up to 1")
     else:
         if split.test_ids_sha256 is None:
             raise ConfigError("missing_field", where="split", field="test_ids_sha256")
         for name, value in (("train", split.train), ("test", split.test)):
             if value is not None:
-                raise _bounds(f"split.{name}", value, "only with split.by = hash")
+                raise bounds(f"split.{name}", value, "only with split.by = hash")
         if split.valid > 0.5:
-            raise _bounds("split.valid", split.valid, "0 to 0.5")
+            raise bounds("split.valid", split.valid, "0 to 0.5")
     for party, given in job.inputs.items():
         both = sorted(set(given.columns.categorical) & set(given.columns.numeric))
         if both:
-            raise _bounds(f"inputs.{party}.columns", both[0], "categorical or numeric, not both")
+            raise bounds(f"inputs.{party}.columns", both[0], "categorical or numeric, not both")
     if len(set(job.report.languages)) != len(job.report.languages):
-        raise _bounds("report.languages", ", ".join(job.report.languages), "every language once")
-
-
-def _bounds(field: str, value: Any, allowed: str) -> ConfigError:
-    return ConfigError("out_of_bounds", field=field, value=_show(value), allowed=allowed)
-
-
-def _show(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _refuse_huge_integers(value: Any, path: str) -> None:
-    if isinstance(value, dict):
-        for key, part in value.items():
-            _refuse_huge_integers(part, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for index, part in enumerate(value):
-            _refuse_huge_integers(part, f"{path}[{index}]")
-    elif isinstance(value, int) and abs(value) > 2**53:
-        raise _bounds(path, "a whole number beyond 2^53", "whole numbers within 2^53")
-
-
-# --- the schema as a tree: known names, allowed values ---
-
-
-def _inner(annotation: Any) -> Any:
-    """The type without Annotated and without None."""
-    while True:
-        if get_origin(annotation) is Annotated:
-            annotation = get_args(annotation)[0]
-            continue
-        options = [a for a in get_args(annotation) if a is not type(None)]
-        if type(None) in get_args(annotation) and len(options) == 1:
-            annotation = options[0]
-            continue
-        return annotation
-
-
-def _marks(annotation: Any) -> Iterator[Any]:
-    """Every bound that stands on a type, through None and nested Annotated."""
-    if get_origin(annotation) is Annotated:
-        for mark in get_args(annotation)[1:]:
-            yield from mark if isinstance(mark, Interval) else (mark,)
-        yield from _marks(get_args(annotation)[0])
-    elif type(None) in get_args(annotation):
-        for option in get_args(annotation):
-            yield from _marks(option)
-
-
-def _fields(annotation: Any) -> dict[str, Any]:
-    """Name in the file to annotated type, for a section; empty for a leaf."""
-    kind = _inner(annotation)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        hints = get_type_hints(kind, include_extras=True)
-        return {field.alias or name: hints[name] for name, field in kind.model_fields.items()}
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind, include_extras=True)
-        return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-    return {}
-
-
-def _leaves(annotation: Any, path: tuple[str, ...], parties: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    kind = _inner(annotation)
-    if get_origin(kind) is dict:
-        for party in parties:
-            yield from _leaves(get_args(kind)[1], (*path, party), ())
-        return
-    below = _fields(annotation)
-    if not below:
-        yield path
-    for name, part in below.items():
-        yield from _leaves(part, (*path, name), parties)
-
-
-def _descend(loc: Sequence[str | int]) -> tuple[str, Any, Any]:
-    """Path as a user writes it, type of the last step that the schema knows, and type of what holds it."""
-    path, annotation, holder = "", Any, JobFile
-    current: Any = JobFile
-    for step in loc:
-        kind = _inner(current)
-        below = _fields(current)
-        if isinstance(step, int) and get_origin(kind) is tuple:
-            path, current = f"{path}[{step}]", get_args(kind)[0]
-        elif get_origin(kind) is dict:
-            path, current = f"{path}.{step}", get_args(kind)[1]
-        elif isinstance(step, str) and below:
-            holder = current
-            path, current = (f"{path}.{step}" if path else step), below.get(step, Any)
-        else:
-            break
-        annotation = current
-    return path, annotation, holder
-
-
-def _allowed(annotation: Any) -> str:
-    """The bounds of a leaf in words."""
-    low = high = pattern = None
-    current = _inner(annotation)
-    for mark in _marks(annotation):
-        if isinstance(mark, Ge):
-            low = mark.ge
-        elif isinstance(mark, Le):
-            high = mark.le
-        elif isinstance(mark, StringConstraints):
-            pattern, low, high = mark.pattern, mark.min_length, mark.max_length
-    if get_origin(current) is Literal:
-        return ", ".join(str(a) for a in get_args(current))
-    if current is str:
-        if pattern:
-            return _PATTERNS.get(str(pattern), f"a text that fits {pattern}")
-        return f"a text of {low} to {high} characters" if high else "a text"
-    if current in (int, float):
-        word = "a whole number" if current is int else "a number"
-        if low is not None and high is not None:
-            return f"{word} from {low} to {high}"
-        return f"{word}, at least {low}" if low is not None else word
-    if get_origin(current) is tuple:
-        return "a list"
-    return "a map of fields" if _fields(current) or get_origin(current) is dict else "a text or a number"
-
-
-def _translate(error: pydantic.ValidationError, where: str) -> ConfigError:
-    """The first thing that does not fit, as an error of ours; unknown fields first."""
-    found = error.errors(include_url=False, include_context=False)
-    unknown = [e for e in found if e["type"] in ("extra_forbidden", "unexpected_keyword_argument")]
-    first = (unknown or found)[0]
-    path, annotation, holder = _descend(first["loc"])
-    if unknown:
-        return ConfigError("unknown_field", where=where, field=path, known=", ".join(_fields(holder)))
-    if first["type"] in ("missing", "missing_argument"):
-        return ConfigError("missing_field", where=where, field=path)
-    allowed = _allowed(annotation)
-    if first["type"] in ("too_short", "too_long"):
-        allowed = first["msg"]
-    return _bounds(path, first["input"], allowed)
+        raise bounds("report.languages", ", ".join(job.report.languages), "every language once")
