@@ -1,0 +1,1 @@
+"""The cloud side of device rounds: tasks, rounds, strategies, the leader and its helpers."""

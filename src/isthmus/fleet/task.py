@@ -1,0 +1,190 @@
+"""The task file of a fleet: names, defaults and bounds; the manifest that the leader signs is made from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+from pydantic import Field, StringConstraints
+
+from isthmus.store.folder import PARTY_PATTERN
+from isthmus.store.schema import Section
+
+Name = Annotated[str, StringConstraints(pattern=PARTY_PATTERN)]
+Layers = Annotated[tuple["str | dict[str, int | tuple[int, ...]]", ...], Field(min_length=1, max_length=32)]
+Share = Annotated[float, Interval(gt=0, le=1)]
+
+VERSION_PATTERN = r"^$|^(>=|==)[0-9]{1,9}(\.[0-9]{1,9}){0,5}$"
+METRICS = ("accuracy", "auc_per_device", "hit_top3")
+
+
+class Metadata(Section):
+    name: Name
+    project: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,64}$")] = ""
+    scenario: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}@[1-9][0-9]{0,5}$")] = "album@1"
+    purpose: Annotated[str, StringConstraints(min_length=10, max_length=500)]
+    valid_until: Annotated[
+        str, StringConstraints(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")
+    ]
+
+
+class Parties(Section):
+    """The leader and two helpers of two other organisations; both must answer."""
+
+    leader: Name
+    helpers: Annotated[tuple[Name, ...], Field(min_length=2, max_length=2)]
+
+
+class Fleet(Section):
+    """The population that the task is for, and the versions of the app that may take part."""
+
+    name: Name
+    app_version: Annotated[str, StringConstraints(pattern=VERSION_PATTERN)] = ""
+
+
+class Example(Section):
+    """What becomes an example on a device: the app's own features, the points of each event, the points of a like."""
+
+    features: Annotated[
+        dict[Name, Annotated[int, Interval(ge=1, le=4096)]], Field(min_length=1, max_length=8)
+    ]
+    events: Annotated[
+        dict[
+            Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")],
+            Annotated[float, Interval(ge=-100, le=100)],
+        ],
+        Field(min_length=1, max_length=32),
+    ]
+    like: Annotated[float, Interval(ge=-1000, le=1000)] = 1.0
+    position_correction: bool = False
+    min_per_device: Annotated[int, Interval(ge=5, le=10_000)] = 20
+    keep_days: Annotated[int, Interval(ge=1, le=365)] = 90
+
+
+class Model(Section):
+    layers: Layers
+    loss: Literal["bce", "ce", "pairwise"] = "bce"
+    personal_head: bool = True
+
+
+class Local(Section):
+    epochs: Annotated[int, Interval(ge=1, le=20)] = 3
+    batch: Annotated[int, Interval(ge=4, le=256)] = 16
+    optimiser: Literal["sgd", "adagrad"] = "sgd"
+    learning_rate: Annotated[float, Interval(gt=0, le=100)] = 0.05
+    proximal: Annotated[float, Interval(ge=0, le=100)] = 0.0
+    clip_norm: Annotated[float, Interval(gt=0, le=1e6)]
+
+
+Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold", "fedbuff"]
+
+
+class Rounds(Section):
+    """`cohort`: reports that a round waits for; `min_cohort`: with fewer it is given up. `over_select`: how many more devices
+    are asked than are waited for, as a factor; auto learns it. `answer_h`: how long a closed round waits for its helpers."""
+
+    strategy: Strategy = "fedavg"
+    server_rate: Annotated[float, Interval(gt=0, le=100)] = 1.0
+    momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
+    count: Annotated[int, Interval(ge=1, le=1000)] = 40
+    cohort: Annotated[int, Interval(ge=20, le=100_000)] = 1000
+    min_cohort: Annotated[int, Interval(ge=20, le=100_000)] = 100
+    over_select: Literal["auto"] | Annotated[float, Interval(ge=1, le=5)] = "auto"
+    deadline_h: Annotated[float, Interval(gt=0, le=240)] = 8.0
+    answer_h: Annotated[float, Interval(gt=0, le=240)] = 24.0
+    min_gap_h: Annotated[float, Interval(ge=0, le=8784)] = 0.0
+    max_per_device: Annotated[int, Interval(ge=1, le=50)] = 4
+    at_once: Annotated[int, Interval(ge=1, le=8)] = 1
+    """Rounds that may be open together; more than one only with fedbuff."""
+
+
+class Eligible(Section):
+    charging: bool = True
+    unmetered: bool = True
+    idle: bool = True
+    free_mb: Annotated[int, Interval(ge=0, le=100_000)] = 50
+    battery_max_c: Annotated[float, Interval(ge=0, le=100)] = 40.0
+
+
+class Sum(Section):
+    """How updates are added up. `rotate` spreads an update over all words before rounding."""
+
+    mode: Literal["split-trust"] = "split-trust"
+    bits: Annotated[int, Interval(ge=8, le=16)] = 8
+    rotate: bool = True
+
+
+class Dp(Section):
+    """Differential privacy for each device over the whole task."""
+
+    epsilon: Annotated[float, Interval(gt=0, le=100)]
+    delta: Annotated[float, Interval(gt=0, lt=0.01)]
+    unit: Literal["device"] = "device"
+
+
+class Privacy(Section):
+    """`dp: none` must be typed out."""
+
+    dp: Dp | Literal["none"]
+    receipts: bool = True
+
+
+class Robust(Section):
+    """Reports are added up in `buckets` sums of at least min_cohort reports, which `combine` joins."""
+
+    buckets: Annotated[int, Interval(ge=1, le=64)] = 1
+    combine: Literal["mean", "clip", "median", "trimmed_mean"] = "mean"
+    weight_cap: Annotated[int, Interval(ge=1, le=1000)] = 1
+
+
+class Gate(Section):
+    """What a candidate must be better by than the model in use before it is released."""
+
+    metric: Literal["accuracy", "auc_per_device", "hit_top3"] = "auc_per_device"
+    gain: Annotated[float, Interval(ge=-1, le=1)] = 0.0
+
+
+class Evaluate(Section):
+    """Every `every` training rounds, and after the last, `device_share` of the devices measure the candidate on examples of
+    their own that are never trained on."""
+
+    every: Annotated[int, Interval(ge=1, le=1000)] = 10
+    device_share: Share = 1.0
+    metrics: Annotated[
+        tuple[Literal["accuracy", "auc_per_device", "hit_top3"], ...], Field(min_length=1, max_length=3)
+    ] = METRICS
+    gate: Gate = Gate()
+
+
+class Rollout(Section):
+    """Rising shares of devices that get a released model, the last of which is 1; each is held for `hold_h`. An evaluation in
+    which the metric of the gate falls by more than `roll_back_drop` takes the release back."""
+
+    steps: Annotated[tuple[Share, ...], Field(min_length=1, max_length=16)] = (0.01, 0.1, 1.0)
+    hold_h: Annotated[float, Interval(ge=0, le=8784)] = 24.0
+    roll_back_drop: Annotated[float, Interval(ge=0, le=1)] = 0.01
+
+
+class Run(Section):
+    seed: Annotated[int, Interval(ge=0, le=2**31 - 1)] = 0
+
+
+class FleetTask(Section):
+    """A task file; made by `load_task`."""
+
+    api_version: Literal["isthmus/v1"] = Field(alias="apiVersion")
+    kind: Literal["FleetTask"]
+    metadata: Metadata
+    parties: Parties
+    fleet: Fleet
+    example: Example
+    model: Model
+    local: Local
+    rounds: Rounds = Rounds()
+    eligible: Eligible = Eligible()
+    sum: Sum = Sum()
+    privacy: Privacy
+    robust: Robust = Robust()
+    evaluate: Evaluate = Evaluate()
+    rollout: Rollout = Rollout()
+    run: Run = Run()
