@@ -82,7 +82,17 @@ class Intake:
         at = live.spool.add(report.masked)
         task, number = live.key
         row = ReportRow(
-            report.id, task, number, report.device, report.head, digest, at, len(report.masked), now_ms, "taken", None
+            report.id,
+            task,
+            number,
+            report.device,
+            report.head,
+            digest,
+            at,
+            len(report.masked),
+            now_ms,
+            "taken",
+            None,
         )
         live.known[report.id] = (digest, now_ms)
         live.devices.add(report.device)

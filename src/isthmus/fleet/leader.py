@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from isthmus.base.clock import Clock, SystemClock
-from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError, PolicyError
-from isthmus.base.typed_json import plain, read, write
+from isthmus.base.errors import LineError, LocalError, PeerError, PolicyError
+from isthmus.base.typed_json import read, write
 from isthmus.base.workers import in_thread
 from isthmus.crypto.seal import PartyKey
 from isthmus.fleet import models, rollout
@@ -171,10 +171,10 @@ class Leader:
         self._reload()
         for running in list(self._tasks.values()):
             lives = [live for live in self._live.values() if live.round.task == running.row.digest]
+            goes_on = running.row.state == RUNNING and not self._desks[running.row.population].stopped
             for live in lives:
-                event = Tick() if running.row.state == RUNNING else Cancelled("stopped")
-                await self._advance(live, event)
-            if running.row.state == RUNNING:
+                await self._advance(live, Tick() if goes_on else Cancelled("stopped"))
+            if goes_on:
                 await self._open_next(running)
         self._step_releases()
         for desk in self._desks.values():
@@ -235,7 +235,9 @@ class Leader:
             return
         if kind == models.EVALUATE and open_now:
             return
-        round_ = models.make_round(running.file, running.row, kind, len(rounds) + 1, self._base_model(running))
+        round_ = models.make_round(
+            running.file, running.row, kind, len(rounds) + 1, self._base_model(running)
+        )
         rounds_file, now_ms = running.file.rounds, self._now_ms
         state = RoundState(
             COLLECTING,
@@ -245,7 +247,15 @@ class Leader:
             answer_ms=round(rounds_file.answer_h * 3_600_000),
         )
         row = RoundRow(
-            task, round_.number, kind, write(round_).decode(), write(state).decode(), state.phase, now_ms, None, "{}"
+            task,
+            round_.number,
+            kind,
+            write(round_).decode(),
+            write(state).decode(),
+            state.phase,
+            now_ms,
+            None,
+            "{}",
         )
         await in_thread(self.rows.add_round, row)
         self._revive(running, row)
@@ -422,7 +432,9 @@ class Leader:
             reports = self.rows.reports(*live.key, batch.id)
             masked = total(live.terms, (live.spool.read(report.at, report.size) for report in reports))
             try:
-                values = open_sum(live.terms, masked, batch.id, [r.id for r in reports], self.rows.answers(batch.id))
+                values = open_sum(
+                    live.terms, masked, batch.id, [r.id for r in reports], self.rows.answers(batch.id)
+                )
             except PeerError as error:
                 _log.error("a sum of round %d does not open: %s", live.round.number, error)
                 continue
@@ -436,7 +448,11 @@ class Leader:
         assert task is not None
         made = models.after_round(running.file, running.manifest, task, live.round, sums, self.rows.blob)
         row = replace(
-            row, state=write(state).decode(), phase=OPENED, ended_ms=now_ms, figures=models.figures_text(made.figures)
+            row,
+            state=write(state).decode(),
+            phase=OPENED,
+            ended_ms=now_ms,
+            figures=models.figures_text(made.figures),
         )
         release = None
         if made.released is not None:
@@ -447,7 +463,9 @@ class Leader:
 
     # --- releases ---
 
-    def _release(self, running: Running, model: bytes, figures: Any, now_ms: int, step: int = 0) -> ReleaseRow:
+    def _release(
+        self, running: Running, model: bytes, figures: Any, now_ms: int, step: int = 0
+    ) -> ReleaseRow:
         population = running.row.population
         number = max((each.number for each in self.rows.releases(population)), default=0) + 1
         paper = sign_paper(Release(population, running.row.digest, model, number), self._key)

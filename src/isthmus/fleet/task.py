@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 from pydantic import Field, StringConstraints
 
+from isthmus.base.document import read_document
+from isthmus.protocols.device_round import METRICS
 from isthmus.store.folder import PARTY_PATTERN
-from isthmus.store.schema import Section
+from isthmus.store.schema import Section, bounds, read_sections
 
 Name = Annotated[str, StringConstraints(pattern=PARTY_PATTERN)]
 Layers = Annotated[tuple["str | dict[str, int | tuple[int, ...]]", ...], Field(min_length=1, max_length=32)]
 Share = Annotated[float, Interval(gt=0, le=1)]
 
 VERSION_PATTERN = r"^$|^(>=|==)[0-9]{1,9}(\.[0-9]{1,9}){0,5}$"
-METRICS = ("accuracy", "auc_per_device", "hit_top3")
 
 
 class Metadata(Section):
@@ -188,3 +189,44 @@ class FleetTask(Section):
     evaluate: Evaluate = Evaluate()
     rollout: Rollout = Rollout()
     run: Run = Run()
+
+
+def load_task(data: bytes, where: str = "the task file") -> FleetTask:
+    """Reads YAML or JSON bytes. Raises ConfigError with the path of the field that does not fit."""
+    return parse_task(read_document(data, where), where)
+
+
+def parse_task(document: dict[str, Any], where: str = "the task file") -> FleetTask:
+    """Checks a document against the schema and the rules between fields."""
+    task = read_sections(FleetTask, document, where, _PATTERNS)
+    _check_between_fields(task)
+    return task
+
+
+def _check_between_fields(task: FleetTask) -> None:
+    names = (task.parties.leader, *task.parties.helpers)
+    rounds, robust, dp = task.rounds, task.robust, task.privacy.dp
+    steps = task.rollout.steps
+    wrong = (
+        ("parties", ", ".join(names), "three different organisations", len(set(names)) != 3),
+        ("rounds.min_cohort", rounds.min_cohort, "at most rounds.cohort", rounds.min_cohort > rounds.cohort),
+        ("robust.buckets", robust.buckets, f"at most {rounds.cohort // rounds.min_cohort}, so that each has min_cohort reports",
+         robust.buckets * rounds.min_cohort > rounds.cohort),
+        ("rounds.at_once", rounds.at_once, "1, or fedbuff as the strategy", rounds.at_once > 1 and rounds.strategy != "fedbuff"),
+        ("local.proximal", task.local.proximal, "above 0 with fedprox", rounds.strategy == "fedprox" and not task.local.proximal),
+        ("robust.weight_cap", robust.weight_cap, "1 with differential privacy", dp != "none" and robust.weight_cap > 1),
+        ("rollout.steps", list(steps), "rising shares that end with 1", list(steps) != sorted(set(steps)) or steps[-1] != 1),
+        ("evaluate.gate.metric", task.evaluate.gate.metric, "one of evaluate.metrics",
+         task.evaluate.gate.metric not in task.evaluate.metrics),
+        ("evaluate.metrics", list(task.evaluate.metrics), "every metric once",
+         len(set(task.evaluate.metrics)) != len(task.evaluate.metrics)),
+    )  # fmt: skip
+    for field, value, allowed, is_wrong in wrong:
+        if is_wrong:
+            raise bounds(field, value, allowed)
+
+
+_PATTERNS = {
+    PARTY_PATTERN: "1 to 64 of a-z, 0-9 and -, beginning and ending with a letter or figure",
+    VERSION_PATTERN: ">=1.2 or ==1.2.3",
+}

@@ -50,6 +50,13 @@ BLOB_MAX_BYTES: Final = 4 * PARAMETERS_MAX + 1024
 COHORT_LEAST: Final = 20
 LAYER_KINDS: Final = ("layer_norm", "dense", "relu", "tanh", "embedding", "sigmoid", "softmax")
 
+SCORERS: Final = ("local_only", "current", "candidate", "personal")
+"""Whose scores an evaluation round measures on each device: a head of its own data alone, the model in use, the candidate, and
+the candidate with the personal head on top. A task without personal heads measures no "personal"."""
+METRIC_SCALE: Final = 1024
+"""A metric in [0, 1] travels as a whole number of this many parts."""
+METRICS: Final = ("accuracy", "auc_per_device", "hit_top3")
+
 _REQUEST = b"isthmus/device/request/v1\0"
 _MANIFEST = b"isthmus/device/manifest/v1\0"
 _RELEASE = b"isthmus/device/release/v1\0"
@@ -291,6 +298,16 @@ def terms_of(manifest: Manifest, round: Round, length: int) -> Terms:
         authority=manifest.authority,
         helpers=(manifest.helpers[0], manifest.helpers[1]),
     )
+
+
+def scorers_of(manifest: Manifest) -> tuple[str, ...]:
+    return SCORERS if manifest.personal_head else SCORERS[:-1]
+
+
+def evaluation_length(manifest: Manifest) -> int:
+    """Words of a report of an evaluation round: every metric of every scorer, scorer by scorer. A device whose examples allow
+    no AUC (one class only) sends half of the scale for it."""
+    return len(scorers_of(manifest)) * len(manifest.metrics)
 
 
 def population_digest(name: str, leader: bytes) -> bytes:

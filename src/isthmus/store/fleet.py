@@ -24,7 +24,8 @@ PAUSED: Final = "paused"
 _SCHEMA = """
 CREATE TABLE helper (name TEXT PRIMARY KEY, card TEXT NOT NULL, added_ms INTEGER NOT NULL) STRICT;
 CREATE TABLE population (
-  name TEXT PRIMARY KEY, authority BLOB NOT NULL, stopped INTEGER NOT NULL DEFAULT 0, created_ms INTEGER NOT NULL
+  name TEXT PRIMARY KEY, authority BLOB NOT NULL, epsilon REAL NOT NULL, delta REAL NOT NULL,
+  stopped INTEGER NOT NULL DEFAULT 0, created_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE device (
   population TEXT NOT NULL REFERENCES population (name), key BLOB NOT NULL, ticket BLOB NOT NULL, expires_ms INTEGER NOT NULL,
@@ -65,10 +66,13 @@ CREATE TABLE spent (population TEXT NOT NULL, task BLOB NOT NULL, entry TEXT NOT
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """Devices of one app. `authority`: the public key of the app's sign-in. `stopped`: the kill switch."""
+    """Devices of one app. `authority`: the public key of the app's sign-in. `epsilon`, `delta`: what all tasks together may
+    cost a device. `stopped`: the kill switch."""
 
     name: str
     authority: bytes
+    epsilon: float
+    delta: float
     stopped: bool
     created_ms: int
 
@@ -170,17 +174,24 @@ class FleetRows(RowFile):
         """Names and cards."""
         return [(name, card) for name, card in self.all("SELECT name, card FROM helper ORDER BY name")]
 
-    def add_population(self, name: str, authority: bytes, now_ms: int) -> None:
+    def add_population(self, population: Population) -> None:
         """Raises ConfigError `already_there`."""
-        with self._new(f"fleet {name}"), self.write():
-            self.put("INSERT INTO population VALUES (?, ?, 0, ?)", name, authority, now_ms)
+        p = population
+        with self._new(f"fleet {p.name}"), self.write():
+            self.put("INSERT INTO population VALUES (?, ?, ?, ?, ?, ?)",
+                     p.name, p.authority, p.epsilon, p.delta, int(p.stopped), p.created_ms)  # fmt: skip
 
     def population(self, name: str) -> Population | None:
         return next((each for each in self.populations() if each.name == name), None)
 
     def populations(self) -> list[Population]:
-        rows = self.all("SELECT name, authority, stopped, created_ms FROM population ORDER BY name")
-        return [Population(name, authority, bool(stopped), ms) for name, authority, stopped, ms in rows]
+        rows = self.all(
+            "SELECT name, authority, epsilon, delta, stopped, created_ms FROM population ORDER BY name"
+        )
+        return [
+            Population(name, authority, epsilon, delta, bool(stopped), ms)
+            for name, authority, epsilon, delta, stopped, ms in rows
+        ]
 
     def stop_population(self, name: str, stopped: bool) -> None:
         with self.write():
@@ -192,7 +203,7 @@ class FleetRows(RowFile):
         ) or (0,)
         return int(count)
 
-    def add_task(self, task: Task, blobs: dict[bytes, bytes], spent: str) -> None:
+    def add_task(self, task: Task, blobs: dict[bytes, bytes], spent: str | None) -> None:
         """Raises ConfigError `already_there`."""
         with self._new(f"task {task.name}"), self.write():
             self._keep_blobs(blobs)
@@ -201,7 +212,8 @@ class FleetRows(RowFile):
                 task.reason, task.model, task.strategy, task.kept, task.created_ms,
             )  # fmt: skip
             self.put(f"INSERT INTO task ({_TASK}) VALUES ({', '.join('?' * 12)})", *values)
-            self.put("INSERT INTO spent VALUES (?, ?, ?)", task.population, task.digest, spent)
+            if spent is not None:
+                self.put("INSERT INTO spent VALUES (?, ?, ?)", task.population, task.digest, spent)
 
     def end_task(self, digest: bytes, state: str, reason: str) -> None:
         """A task that has ended stays as it is."""
@@ -273,15 +285,15 @@ class FleetRows(RowFile):
 
     # --- rounds ---
 
-    def add_round(self, row: RoundRow) -> None:
-        with self.write():
-            self._insert_round(row)
-
-    def _insert_round(self, row: RoundRow) -> None:
+    def add_round(self, row: RoundRow, spent: str | None) -> None:
+        """A new round, together with what the ledger says after it."""
         values = (
             row.task, row.number, row.kind, row.shown, row.state, row.phase, row.opened_ms, row.ended_ms, row.figures,
         )  # fmt: skip
-        self.put(f"INSERT INTO round ({_ROUND}) VALUES ({', '.join('?' * 9)})", *values)
+        with self.write():
+            self.put(f"INSERT INTO round ({_ROUND}) VALUES ({', '.join('?' * 9)})", *values)
+            if spent is not None:
+                self.put("UPDATE spent SET entry = ? WHERE task = ?", spent, row.task)
 
     def rounds(self, task: bytes) -> list[RoundRow]:
         rows = self.all(f"SELECT {_ROUND} FROM round WHERE task = ? ORDER BY number", task)
@@ -371,7 +383,19 @@ class FleetRows(RowFile):
             self.put_many(
                 f"INSERT INTO report ({_REPORT}) VALUES ({', '.join('?' * 11)})",
                 [
-                    (r.id, r.task, r.round, r.device, r.head, r.digest, r.at, r.size, r.received_ms, r.fate, r.batch)
+                    (
+                        r.id,
+                        r.task,
+                        r.round,
+                        r.device,
+                        r.head,
+                        r.digest,
+                        r.at,
+                        r.size,
+                        r.received_ms,
+                        r.fate,
+                        r.batch,
+                    )
                     for r in reports
                 ],
             )

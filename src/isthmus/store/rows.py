@@ -52,6 +52,11 @@ class RowFile:
         found = self.all(query, *values)
         return found[0] if found else None
 
+    def version(self) -> int:
+        """A number that changes whenever another connection has written."""
+        (version,) = self.all("PRAGMA data_version")[0]
+        return int(version)
+
     def put(self, statement: str, *values: Any) -> int:
         """Within `write`; how many rows it changed. IntegrityError is the caller's to expect."""
         return self._db.execute(statement, values).rowcount
