@@ -38,6 +38,7 @@ from isthmus.base.canonical import digest
 from isthmus.base.errors import ConfigError, PeerError
 from isthmus.base.typed_json import plain, read, write
 from isthmus.crypto.seal import PartyKey, verify
+from isthmus.learn.quantise import Encoding
 from isthmus.protocols.secure_sum import HelperKey, Terms
 
 PATH: Final = "/device/v1/"
@@ -50,6 +51,8 @@ BLOB_MAX_BYTES: Final = 4 * PARAMETERS_MAX + 1024
 COHORT_LEAST: Final = 20
 LAYER_KINDS: Final = ("layer_norm", "dense", "relu", "tanh", "embedding", "sigmoid", "softmax")
 
+TRAIN: Final = "train"
+EVALUATE: Final = "evaluate"
 SCORERS: Final = ("local_only", "current", "candidate", "personal")
 """Whose scores an evaluation round measures on each device: a head of its own data alone, the model in use, the candidate, and
 the candidate with the personal head on top. A task without personal heads measures no "personal"."""
@@ -280,15 +283,15 @@ def check_manifest(manifest: Manifest) -> None:
             raise PeerError("bad_message", why=f"the task's {field} is not allowed")
 
 
-def terms_of(manifest: Manifest, round: Round, length: int) -> Terms:
-    """What everybody agrees on in this round; `length` words a report."""
-    training = round.kind == "train"
+def terms_of(manifest: Manifest, round: Round) -> Terms:
+    """What everybody agrees on in this round."""
+    training = round.kind == TRAIN
     sums, privacy = manifest.sums, manifest.privacy
     return Terms(
         task=manifest.digest,
         round=round.number,
         model=round.shown,
-        length=length,
+        length=report_length(manifest, round),
         width_bytes=sums.width_bytes if training else sums.evaluate_width_bytes,
         reports_min=manifest.reports_min,
         weight_max=sums.weight_max if training else 1,
@@ -308,6 +311,21 @@ def evaluation_length(manifest: Manifest) -> int:
     """Words of a report of an evaluation round: every metric of every scorer, scorer by scorer. A device whose examples allow
     no AUC (one class only) sends half of the scale for it."""
     return len(scorers_of(manifest)) * len(manifest.metrics)
+
+
+def encodings(manifest: Manifest, round: Round) -> tuple[Encoding, ...]:
+    """How a training report writes its vectors, one after another: the change of the parameters, and with SCAFFOLD that of the
+    control variate. The rotation follows from what the round shows."""
+    rotation = round.shown if manifest.sums.rotate else None
+    one = Encoding.fitted(manifest.parameters, manifest.sums.bits, manifest.local.clip_norm, rotation)
+    return (one, one) if manifest.local.corrected else (one,)
+
+
+def report_length(manifest: Manifest, round: Round) -> int:
+    """Words of a report."""
+    if round.kind == EVALUATE:
+        return evaluation_length(manifest)
+    return sum(encoding.words for encoding in encodings(manifest, round))
 
 
 def population_digest(name: str, leader: bytes) -> bytes:
