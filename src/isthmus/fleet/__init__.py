@@ -1,0 +1,1 @@
+"""The cloud side of device rounds: strategies, robust combination, simulation."""
