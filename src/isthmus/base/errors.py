@@ -266,6 +266,12 @@ DATA: dict[str, Entry] = {
         "Correct them, leave them empty for missing, or declare the column as categorical.",
         "请更正，或留空表示缺失，或将该列声明为类别型。",
     ),
+    "not_finite": Entry(
+        "The {what} holds values that are not finite numbers.",
+        "{what} 含有非有限数值。",
+        "Nothing of it was used. Lower the learning rate, or look for such values in the examples.",
+        "该数据未被使用。请降低学习率，或检查样本中是否存在此类数值。",
+    ),
     "dataset_changed": Entry(
         "{file} has changed since it was registered.",
         "{file} 自登记后发生了变化。",
@@ -340,6 +346,12 @@ POLICY: dict[str, Entry] = {
         "{holder} 的 {dataset} 已无可用运行次数：{allowed} 次已用 {spent} 次。",
         "A grant counts all its runs, and those of the last 30 days on the same data. Wait, or ask for another: isthmus grant ask.",
         "授权既限制总运行次数，也限制同一数据 30 天内的运行次数。请等待，或另行申请：isthmus grant ask。",
+    ),
+    "privacy_spent": Entry(
+        "The privacy budget of {what} is spent: epsilon {spent} of {allowed}.",
+        "{what} 的隐私预算已用尽：epsilon 已用 {spent}，上限 {allowed}。",
+        "No round that would go over it is opened. What was published stays; a new budget is a new agreement with the devices' owners.",
+        "不再开启会超出预算的轮次。已发布的结果保留；新的预算须与设备所有者重新约定。",
     ),
     "set_too_large": Entry(
         "{partner} brings {rows} ids; the grant allows {allowed}.",
