@@ -17,8 +17,6 @@ BUDGETS_S = {
     "crypto": 90,
     "table": 40,
     "learn": 60,
-    "privacy": 20,
-    "fleet": 60,
     "protocols": 240,
     "attacks": 90,
     "store": 60,

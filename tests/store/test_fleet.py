@@ -31,7 +31,7 @@ ROUND = RoundRow(b"t" * 32, 1, "train", "{}", "{}", "collecting", 3, None, "{}")
 def report(number: int, device: bytes | None = None) -> ReportRow:
     id = number.to_bytes(16, "big")
     return ReportRow(
-        id, TASK.digest, 1, device or id * 2, b"head", b"d" * 32, 10 * number, 10, 4, "taken", None
+        id, TASK.digest, 1, device or id * 2, 1, b"head", b"d" * 32, 10 * number, 10, 4, "taken", None
     )
 
 

@@ -461,11 +461,11 @@ POLICY: dict[str, Entry] = {
         "Wait for more reports, or join batches. The floor is that of the signed terms or of the helper, whichever is higher.",
         "请等待更多上报或合并批次。下限取已签署条款与协助方设定中的较高者。",
     ),
-    "answers_spent": Entry(
-        "The task has had the {count} answers that it may have.",
-        "该任务允许的 {count} 次应答已全部用完。",
-        "Nothing more is answered for it. Sums without noise are few unless the helper's operator allows more: isthmus helper allow.",
-        "不再为其应答。无噪声的求和次数有限，协助方运维可用 isthmus helper allow 放宽。",
+    "noise_needed": Entry(
+        "The task has had the {count} sums without noise that this helper gives.",
+        "该任务已用完本协助方允许的 {count} 次无噪声求和。",
+        "Add noise (privacy.dp in the task file), or have the helper's operator allow more: isthmus helper allow --plain-max.",
+        "请在任务文件中设置 privacy.dp 以加入噪声，或请协助方运维放宽：isthmus helper allow --plain-max。",
     ),
     "leader_unknown": Entry(
         "This helper serves no leader {leader} with this enrolment authority.",

@@ -68,7 +68,8 @@ class Ring:
         spare = 8 * (self.dtype.itemsize - self.width_bytes)
         signed = np.dtype(np.int32 if self.width_bytes <= 4 else np.int64)
         shift = self.dtype.type(spare)
-        return (np.left_shift(words, shift).view(signed) >> signed.type(spare)).astype(np.int64)
+        numbers: NDArray[np.int64] = np.left_shift(words, shift).view(signed).astype(np.int64)
+        return np.right_shift(numbers, np.int64(spare))
 
     def add(self, total: Words, words: Words) -> None:
         """`total += words`, in place."""

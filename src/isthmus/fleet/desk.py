@@ -110,7 +110,7 @@ class Desk:
     def round(self, key: tuple[bytes, int]) -> OpenRound | None:
         return self._rounds.get(key)
 
-    def refuse(self, key: tuple[bytes, int], device: bytes, now_ms: int) -> str | None:
+    def refuse(self, key: tuple[bytes, int], device: bytes) -> str | None:
         """Why a report of this device would not be taken: `device_rounds_spent`, or nothing."""
         opened = self._rounds.get(key)
         part = self._parts.get(key[0], {}).get(device)

@@ -69,9 +69,8 @@ class Intake:
 
         Raises PolicyError `round_closed`; PeerError `report_changed` for another report under a known id or of the same device.
         """
-        digest = report.digest
         if (known := live.known.get(report.id)) is not None:
-            if known[0] != digest:
+            if known[0] != report.digest:
                 raise PeerError("report_changed")
             pending = self._pending.get(report.id)
             return known[1] if pending is None else await asyncio.shield(pending)
@@ -82,19 +81,10 @@ class Intake:
         at = live.spool.add(report.masked)
         task, number = live.key
         row = ReportRow(
-            report.id,
-            task,
-            number,
-            report.device,
-            report.head,
-            digest,
-            at,
-            len(report.masked),
-            now_ms,
-            "taken",
-            None,
-        )
-        live.known[report.id] = (digest, now_ms)
+            report.id, task, number, report.device, report.weight, report.head, report.digest,
+            at, len(report.masked), now_ms, "taken", None,
+        )  # fmt: skip
+        live.known[report.id] = (report.digest, now_ms)
         live.devices.add(report.device)
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._pending[report.id] = done

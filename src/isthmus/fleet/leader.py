@@ -9,11 +9,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from isthmus.base.clock import Clock, SystemClock
-from isthmus.base.errors import LineError, LocalError, PeerError, PolicyError
+from isthmus.base.errors import ConfigError, LineError, LocalError, PeerError, PolicyError
 from isthmus.base.typed_json import read, write
 from isthmus.base.workers import in_thread
 from isthmus.crypto.seal import PartyKey
@@ -21,6 +22,7 @@ from isthmus.fleet import models, rollout
 from isthmus.fleet.desk import Desk, OpenRound, Pace
 from isthmus.fleet.intake import Intake, LiveRound
 from isthmus.fleet.listener import DeviceServer
+from isthmus.fleet.manifest import charged
 from isthmus.fleet.rounds import (
     ABORTED,
     COLLECTING,
@@ -48,6 +50,8 @@ from isthmus.fleet.rounds import (
 )
 from isthmus.fleet.task import FleetTask, load_task
 from isthmus.protocols.device_round import (
+    EVALUATE,
+    TRAIN,
     Answer,
     CheckIn,
     Enrol,
@@ -62,13 +66,28 @@ from isthmus.protocols.device_round import (
     sign_paper,
     terms_of,
 )
-from isthmus.protocols.secure_sum import Batch, Report, batch_for, check_report, check_ticket, open_sum, total
+from isthmus.protocols.secure_sum import Answer as MaskSum
+from isthmus.protocols.secure_sum import (
+    Batch,
+    Report,
+    Ticket,
+    batch_for,
+    check_report,
+    check_ticket,
+    open_sum,
+    total,
+)
+from isthmus.protocols.secure_sum import (
+    Looked as LookedAt,
+)
 from isthmus.store.fleet import (
     FINISHED,
     RUNNING,
+    STOPPED,
     Device,
     FleetRows,
     ReleaseRow,
+    ReportRow,
     RoundRow,
     Spool,
     Task,
@@ -77,6 +96,8 @@ from isthmus.store.fleet import (
 _log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.5
+LOOK_MAX: Final = 2000
+"""Reports that a helper looks at in one request."""
 _RETRY_S: Final = (0.5, 30.0)
 _KEPT_WEIGHT: Final = 0.3
 """How much the last round counts in what is learned of devices that fall out."""
@@ -85,9 +106,9 @@ _KEPT_WEIGHT: Final = 0.3
 class HelperLine(Protocol):
     """The leader's line to one helper. Raises LineError when it is away; PolicyError and PeerError when it refuses."""
 
-    async def look(self, batch: Batch) -> Sequence[bytes]: ...
+    async def look(self, batch: Batch) -> LookedAt: ...
 
-    async def answer(self, batch: Batch) -> bytes: ...
+    async def answer(self, batch: Batch) -> MaskSum: ...
 
     async def close(self) -> None: ...
 
@@ -133,6 +154,7 @@ class Leader:
         self._releases: dict[str, list[ReleaseRow]] = {}
         self._ticking: asyncio.Task[None] | None = None
         self._seen_version = -1
+        self._finishing = asyncio.Lock()
 
     # --- from start to end ---
 
@@ -194,11 +216,11 @@ class Leader:
             desk.stopped = population.stopped
         if (version := self.rows.version()) == self._seen_version:
             return
-        for population in self._desks:
-            devices = self.rows.devices(population)
-            self._desks[population].devices = sum(not device.revoked for device in devices)
+        for name, desk in self._desks.items():
+            devices = self.rows.devices(name)
+            desk.devices = sum(not device.revoked for device in devices)
             self._devices.update({device.key: device for device in devices})
-            self._releases[population] = self.rows.releases(population)
+            self._releases[name] = self.rows.releases(name)
         for row in self.rows.tasks():
             known = self._tasks.get(row.digest)
             if known is not None:
@@ -233,11 +255,10 @@ class Leader:
             if not open_now:
                 self.rows.end_task(task, FINISHED, "")
             return
-        if kind == models.EVALUATE and open_now:
+        if kind == EVALUATE and open_now:
             return
-        round_ = models.make_round(
-            running.file, running.row, kind, len(rounds) + 1, self._base_model(running)
-        )
+        in_use = self._in_use(running, rounds)
+        round_ = models.make_round(running.file, running.row, kind, len(rounds) + 1, in_use)
         rounds_file, now_ms = running.file.rounds, self._now_ms
         state = RoundState(
             COLLECTING,
@@ -257,15 +278,22 @@ class Leader:
             None,
             "{}",
         )
-        await in_thread(self.rows.add_round, row)
+        try:
+            spent = charged(running.manifest, self.rows.spent(running.row.population))
+        except PolicyError as error:
+            _log.warning("task %s ends: %s", running.row.name, error)
+            self.rows.end_task(task, STOPPED, error.code)
+            self._seen_version = -1
+            return
+        await in_thread(self.rows.add_round, row, spent)
         self._revive(running, row)
 
-    def _base_model(self, running: Running) -> bytes:
-        """The model in use, which a candidate is measured against: the release of this task, else its first model."""
+    def _in_use(self, running: Running, rounds: Sequence[RoundRow]) -> bytes:
+        """What a candidate is measured against: the model that this task has released, else the one that it began with."""
         for release in self._releases.get(running.row.population, []):
             if release.task == running.row.digest and release.state == rollout.LIVE:
                 return release.model
-        return models.first_model(running.file, running.manifest)[0]
+        return read(Round, rounds[0].shown.encode()).models[0] if rounds else running.row.model
 
     def _revive(self, running: Running, row: RoundRow) -> None:
         """Takes up a round from its row."""
@@ -273,11 +301,10 @@ class Leader:
         state = read(RoundState, row.state.encode())
         reports = self.rows.reports(row.task, row.number)
         size = max((report.at + report.size for report in reports), default=0)
-        length = models.length_of(running.manifest, row.kind)
         live = LiveRound(
             running.manifest,
             round_,
-            terms_of(running.manifest, round_, length),
+            terms_of(running.manifest, round_),
             state,
             Spool(self._spool_path(row.task, row.number), size),
         )
@@ -291,7 +318,7 @@ class Leader:
         fixed = running.file.rounds.over_select
         kept = running.row.kept if fixed == "auto" else 1 / fixed
         span_ms = running.file.rounds.deadline_h * 3_600_000
-        share = running.file.evaluate.device_share if live.round.kind == models.EVALUATE else 1.0
+        share = running.file.evaluate.device_share if live.round.kind == EVALUATE else 1.0
         return OpenRound(
             running.manifest,
             live.round,
@@ -313,11 +340,12 @@ class Leader:
             state = step(before, event, now_ms)
             if state != before:
                 ended_ms = now_ms if state.phase in ENDED else None
-                args = (write(state).decode(), state.phase, ended_ms)
+                text = write(state).decode()
                 if keep is not None:
-                    await in_thread(keep, *args)
+                    await in_thread(keep, text, state.phase, ended_ms)
                 else:
-                    await in_thread(self.rows.move_round, *live.key, *args)
+                    task, number = live.key
+                    await in_thread(self.rows.move_round, task, number, text, state.phase, ended_ms)
                 live.state = state
         self._after(live)
 
@@ -342,7 +370,12 @@ class Leader:
             if (live.key, effect) not in self._doing:
                 task = asyncio.create_task(self._do(live, effect))
                 self._doing[live.key, effect] = task
-                task.add_done_callback(lambda _, at=(live.key, effect): self._doing.pop(at, None))
+                task.add_done_callback(partial(self._did, (live.key, effect)))
+
+    def _did(self, at: tuple[tuple[bytes, int], Effect], task: asyncio.Task[None]) -> None:
+        self._doing.pop(at, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a round is stuck", exc_info=error)
 
     async def _do(self, live: LiveRound, effect: Effect) -> None:
         """Does what is due until it is done or the round has ended; nobody's fault is tried again."""
@@ -367,17 +400,19 @@ class Leader:
             case Open():
                 await self._open(live)
 
+    def _batch(self, live: LiveRound, helper: int, id: bytes, reports: list[ReportRow]) -> Batch:
+        return batch_for(live.terms, helper, id, (report.head for report in reports), self._key)
+
     async def _look(self, live: LiveRound, effect: Look) -> None:
         reports = await in_thread(self.rows.reports, *live.key)
-        helper = live.manifest.helpers[effect.helper]
-        bad: list[bytes] = []
-        heads = [report.head for report in reports]
-        for start in range(0, len(heads), models.LOOK_MAX):
-            part = heads[start : start + models.LOOK_MAX]
-            batch = batch_for(live.terms, effect.helper, bytes(16), part, self._key)
-            bad.extend(await self._line(helper.name).look(batch))
-        known = {report.id for report in reports}
-        left_out = [id for id in bad if id in known]
+        line = self._line(live.manifest.helpers[effect.helper].name)
+        left_out: list[bytes] = []
+        for start in range(0, len(reports), LOOK_MAX):
+            part = await in_thread(
+                self._batch, live, effect.helper, bytes(16), reports[start : start + LOOK_MAX]
+            )
+            found = (await line.look(part)).rows()
+            left_out.extend(report.id for report in reports if report.id in found)
         await self._advance(
             live,
             Looked(effect.helper),
@@ -387,7 +422,7 @@ class Leader:
     async def _form(self, live: LiveRound) -> None:
         running = self._tasks[live.round.task]
         reports = await in_thread(self.rows.reports, *live.key)
-        buckets = running.file.robust.buckets if live.round.kind == models.TRAIN else 1
+        buckets = running.file.robust.buckets if live.round.kind == TRAIN else 1
         made = form([report.id for report in reports], buckets, live.state.least, live.terms.digest)
         batches = tuple(BatchState(batch, len(ids)) for batch, ids in made)
         await self._advance(
@@ -398,10 +433,9 @@ class Leader:
 
     async def _ask(self, live: LiveRound, effect: Ask) -> None:
         reports = await in_thread(self.rows.reports, *live.key, effect.batch)
-        heads = [report.head for report in reports]
-        batch = batch_for(live.terms, effect.helper, effect.batch, heads, self._key)
+        part = await in_thread(self._batch, live, effect.helper, effect.batch, reports)
         try:
-            answer = await self._line(live.manifest.helpers[effect.helper].name).answer(batch)
+            answer = await self._line(live.manifest.helpers[effect.helper].name).answer(part)
         except (PolicyError, PeerError) as error:
             _log.error("a helper refuses a batch of round %d: %s", live.round.number, error)
             await self._advance(live, Refusal(effect.batch, error.code))
@@ -410,43 +444,41 @@ class Leader:
             live,
             Answered(effect.helper, effect.batch),
             lambda state, phase, _: self.rows.answered(
-                *live.key, state, phase, effect.batch, effect.helper, answer
+                *live.key, state, phase, effect.batch, effect.helper, answer.encode()
             ),
         )
 
     async def _open(self, live: LiveRound) -> None:
-        await in_thread(self._finish, live)
-        async with live.lock:
-            live.state = opened(live.state)
+        async with self._finishing, live.lock:
+            live.state = await in_thread(self._finish, live)
         self._seen_version = -1
         self._reload()
         self._after(live)
 
-    def _finish(self, live: LiveRound) -> None:
+    def _finish(self, live: LiveRound) -> RoundState:
         """Takes the masks off, makes the next model or the figures, and writes all of it at once."""
         running = self._tasks[live.round.task]
-        sums: list[models.BucketSum] = []
-        for batch in live.state.batches:
-            if not all(batch.answered):
-                continue
-            reports = self.rows.reports(*live.key, batch.id)
-            masked = total(live.terms, (live.spool.read(report.at, report.size) for report in reports))
-            try:
-                values = open_sum(
-                    live.terms, masked, batch.id, [r.id for r in reports], self.rows.answers(batch.id)
-                )
-            except PeerError as error:
-                _log.error("a sum of round %d does not open: %s", live.round.number, error)
-                continue
-            weight = sum(models.weight_of(report.head) for report in reports)
-            sums.append(models.BucketSum(values, weight, len(reports)))
-        now_ms = self._now_ms
-        state = opened(live.state)
-        row = self.rows.round(*live.key)
-        task = self.rows.task_of(live.round.task)
+        sums = [found for found in (self._sum(live, each) for each in live.state.batches) if found]
+        row, task = self.rows.round(*live.key), self.rows.task_of(live.round.task)
         assert row is not None
         assert task is not None
-        made = models.after_round(running.file, running.manifest, task, live.round, sums, self.rows.blob)
+        now_ms = self._now_ms
+        if not sums:
+            state = replace(live.state, phase=ABORTED, reason="sum_check_failed")
+            self.rows.move_round(*live.key, write(state).decode(), ABORTED, now_ms)
+            return state
+        state = opened(live.state)
+        population = running.row.population
+        releases = [each for each in self.rows.releases(population) if each.task == task.digest]
+        others = self.rows.rounds(task.digest)
+        versions = sum(
+            each.kind == TRAIN and each.phase == OPENED and (each.ended_ms or 0) >= row.opened_ms
+            for each in others
+        )
+        made = models.after_round(
+            running.file, running.manifest, task, live.round, sums, self.rows.count_devices(population), versions,
+            [models.read_figures(each.figures) for each in releases if each.state == rollout.LIVE],
+        )  # fmt: skip
         row = replace(
             row,
             state=write(state).decode(),
@@ -460,6 +492,21 @@ class Leader:
         self.rows.finish_round(row, made.task, made.blobs, release)
         if made.fell:
             self._roll_back(running, now_ms)
+        return state
+
+    def _sum(self, live: LiveRound, of: BatchState) -> models.BucketSum | None:
+        """The sum of one batch; None where a helper has not answered it, or not truly."""
+        if not all(of.answered):
+            return None
+        reports = self.rows.reports(*live.key, of.id)
+        masked = total(live.terms, (live.spool.read(report.at, report.size) for report in reports))
+        answers = [MaskSum.decode(body) for body in self.rows.answers(of.id)]
+        try:
+            values = open_sum(live.terms, masked, of.id, [report.id for report in reports], answers)
+        except PeerError as error:
+            _log.error("a sum of round %d does not open: %s", live.round.number, error)
+            return None
+        return models.BucketSum(values, sum(report.weight for report in reports), len(reports))
 
     # --- releases ---
 
@@ -509,7 +556,8 @@ class Leader:
         if population is None:
             raise PeerError("unknown_device")
         name = population_digest(population.name, self._key.public)
-        check_ticket(said.ticket, name, device, said.expires_ms, population.authority, self._now_ms)
+        ticket = Ticket(said.expires_ms, said.ticket)
+        check_ticket(population.authority, name, device, ticket, self._now_ms)
         row = Device(population.name, device, said.ticket, said.expires_ms, said.app_version, False)
         if not await in_thread(self.rows.enrol, row, self._now_ms):
             raise PolicyError("device_revoked")
@@ -538,21 +586,22 @@ class Leader:
     async def take(self, device: bytes, report: Report) -> Signed:
         if report.device != device:
             raise PeerError("bad_message", why="the report is another device's")
-        live = self._live.get(report.round_key)
+        key = report.task, report.round
+        live = self._live.get(key)
         if live is None:
             return self._late_receipt(report)
         now_ms = self._now_ms
-        if report.id not in live.known:
+        fresh = report.id not in live.known
+        if fresh:
             check_report(live.terms, report, now_ms)
             desk = self._desks[self._devices[device].population]
-            if (why := desk.refuse(live.key, device, now_ms)) is not None:
+            if (why := desk.refuse(key, device)) is not None:
                 raise PolicyError(why)
-            received_ms = await self._intake.take(live, report, now_ms)
-            desk.took(live.key, device, now_ms)
+        received_ms = await self._intake.take(live, report, now_ms)
+        if fresh:
+            desk.took(key, device, now_ms)
             if live.state.phase != COLLECTING:
                 self._after(live)
-        else:
-            received_ms = await self._intake.take(live, report, now_ms)
         return self._receipt(report, received_ms)
 
     def _late_receipt(self, report: Report) -> Signed:
@@ -563,8 +612,9 @@ class Leader:
         return self._receipt(report, row.received_ms)
 
     def _receipt(self, report: Report, received_ms: int) -> Signed:
-        task, number = report.round_key
-        return sign_paper(Receipt(report.id, task, number, len(report.masked), received_ms), self._key)
+        return sign_paper(
+            Receipt(report.id, report.task, report.round, len(report.masked), received_ms), self._key
+        )
 
     async def blob(self, digest: bytes, base: bytes | None) -> bytes:
         return await in_thread(self._pack, digest, base)
@@ -575,7 +625,7 @@ class Leader:
             return pack_blob(write(Signed(task.manifest, task.signature)))
         body = self.rows.blob(digest)
         if body is None:
-            raise PolicyError("not_found_blob")
+            raise ConfigError("not_found", what="such blob", list_command="isthmus fleet show")
         return pack_blob(body, self.rows.blob(base) if base else None)
 
     async def forget(self, device: bytes) -> None:

@@ -16,6 +16,7 @@ from isthmus.crypto.seal import verify
 from isthmus.protocols.device_round import (
     DEVICE_HEADER,
     JSON_MAX_BYTES,
+    PARAMETERS_MAX,
     PATH,
     SIGNATURE_HEADER,
     Answer,
@@ -30,7 +31,7 @@ from isthmus.protocols.secure_sum import REPORT_HEAD_MAX_BYTES, Report
 from isthmus.wire.https import TlsServer
 from isthmus.wire.peer import Refused
 
-REPORT_MAX_BYTES: Final = 8 * 2_100_000 + REPORT_HEAD_MAX_BYTES
+REPORT_MAX_BYTES: Final = 8 * 2 * PARAMETERS_MAX + REPORT_HEAD_MAX_BYTES
 ENROLS_A_MINUTE: Final = 600
 CACHED_BYTES: Final = 64 * 2**20
 
@@ -121,7 +122,7 @@ class DeviceServer(TlsServer):
             return web.Response(body=write(self._desks.check_in(device, read_body(CheckIn, body))))
         if path == PATH + "reports":
             self.counts.reports += 1
-            return web.Response(body=write(await self._desks.take(device, Report.from_bytes(body))))
+            return web.Response(body=write(await self._desks.take(device, Report.decode(body))))
         await self._desks.forget(device)
         return web.Response(body=b"")
 

@@ -288,6 +288,7 @@ def terms_of(manifest: Manifest, round: Round) -> Terms:
     training = round.kind == TRAIN
     sums, privacy = manifest.sums, manifest.privacy
     return Terms(
+        population=population_digest(manifest.population, manifest.leader),
         task=manifest.digest,
         round=round.number,
         model=round.shown,

@@ -66,7 +66,7 @@ _REPORT_LABEL = b"isthmus/secure-sum/report/v1\0"
 _BATCH_LABEL = b"isthmus/secure-sum/batch/v1\0"
 _ANSWER_LABEL = b"isthmus/secure-sum/answer/v1\0"
 
-_TERMS = struct.Struct("<32s32sI32sIBIIIId32s32s")
+_TERMS = struct.Struct("<32s32sI32sIBIIId32s32s")
 _HELPER = struct.Struct(f"<{NAME_BYTES}s32s32s")
 TERMS_BYTES: Final = _TERMS.size + 2 * _HELPER.size
 
@@ -96,7 +96,6 @@ class Terms:
     reports_min: int
     weight_max: int
     per_device_max: int  # times that a device may take part in the task
-    answers_max: int  # answers that each helper gives in the task
     noise_std: float  # of each helper, in units of the words; 0 is none
     leader: bytes  # Ed25519
     authority: bytes  # Ed25519, of whoever enrols devices
@@ -106,7 +105,7 @@ class Terms:
         words = (self.population, self.task, self.model, self.leader, self.authority)
         keys = [key for helper in self.helpers for key in (helper.signing, helper.sealing)]
         names = [helper.name.encode() for helper in self.helpers]
-        counts = (self.weight_max, self.per_device_max, self.answers_max)
+        counts = (self.weight_max, self.per_device_max)
         if any(len(word) != 32 for word in (*words, *keys)) or len({self.leader, *keys}) != 5:
             raise bad("digests and keys have 32 bytes, and no two of leader and helpers share one")
         if any(not 0 < len(n) <= NAME_BYTES or not n.decode().isprintable() for n in names):
@@ -124,7 +123,7 @@ class Terms:
         """TERMS_BYTES bytes."""
         own = _TERMS.pack(
             *(self.population, self.task, self.round, self.model, self.length, self.width_bytes),
-            *(self.reports_min, self.weight_max, self.per_device_max, self.answers_max, self.noise_std),
+            *(self.reports_min, self.weight_max, self.per_device_max, self.noise_std),
             *(self.leader, self.authority),
         )
         return own + b"".join(_HELPER.pack(h.name.encode(), h.signing, h.sealing) for h in self.helpers)
@@ -133,13 +132,12 @@ class Terms:
     def decode(cls, body: bytes) -> Terms:
         if len(body) != TERMS_BYTES:
             raise bad("terms have another length")
-        *own, leader, authority = _TERMS.unpack(body[: _TERMS.size])
         helpers = [_HELPER.unpack_from(body, _TERMS.size + place * _HELPER.size) for place in (0, 1)]
         try:
             first, second = (HelperKey(n.rstrip(b"\0").decode(), *keys) for n, *keys in helpers)
         except UnicodeDecodeError:
             raise bad("a helper has no usable name") from None
-        terms = cls(*own, leader, authority, (first, second))
+        terms = cls(*(*_TERMS.unpack_from(body), (first, second)))
         if terms.encode() != body:
             raise bad("terms have one spelling only")
         return terms
@@ -179,21 +177,73 @@ class Report(Message):
 
     KIND: ClassVar[int] = 0x0B01
     id: Annotated[bytes, Raw(ID_BYTES)]
+    task: Annotated[bytes, Raw(32)]
+    round: Annotated[int, Number("I")]
     device: Annotated[bytes, Raw(32)]
     expires_ms: Annotated[int, Number("Q")]
     ticket: Annotated[bytes, Raw(SIGNATURE_BYTES)]
     weight: Annotated[int, Number("I")]
-    masked: Annotated[bytes, Blob(_VECTOR_MAX_BYTES)]
     sealed: Annotated[NDArray[np.uint8], Array("u1", 2, SEALED_BYTES)]
     signature: Annotated[bytes, Raw(SIGNATURE_BYTES)]
+    masked: Annotated[bytes, Blob(_VECTOR_MAX_BYTES)]
+
+    @cached_property
+    def head(self) -> bytes:
+        """An encoded Head: what is left to keep of the report once the vector is put elsewhere."""
+        first, second = (row.tobytes() for row in self.sealed)
+        masked = _sha(self.masked)
+        return Head(
+            *(self.id, self.device, self.expires_ms, self.ticket, self.weight, masked),
+            *(first, second, self.signature),
+        ).encode()
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the message."""
+        return _sha(self.encode())
 
 
+_HEAD = struct.Struct(f"<{ID_BYTES}s32sQ64sI32s{SEALED_BYTES}s{SEALED_BYTES}s64s")
 _ENTRY = struct.Struct(f"<{ID_BYTES}s32sQ64sI32s{SEALED_BYTES}s32s64s")
+REPORT_HEAD_MAX_BYTES: Final = 512
+"""What a report has beyond its vector is shorter than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A report without its vector, of which `masked` is SHA-256; the seeds are sealed to the first and the second helper."""
+
+    id: bytes
+    device: bytes
+    expires_ms: int
+    ticket: bytes
+    weight: int
+    masked: bytes
+    first: bytes
+    second: bytes
+    signature: bytes
+
+    def encode(self) -> bytes:
+        return _HEAD.pack(*(getattr(self, name) for name in self.__slots__))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Head:
+        if len(body) != _HEAD.size:
+            raise bad("the head of a report has another length")
+        return cls(*_HEAD.unpack(body))
+
+    def entry(self, place: int) -> bytes:
+        """As the helper in that place hears of it."""
+        own, other = (self.first, self.second) if place == 0 else (self.second, self.first)
+        return _ENTRY.pack(
+            *(self.id, self.device, self.expires_ms, self.ticket, self.weight, self.masked),
+            *(own, _sha(other), self.signature),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a helper hears of a report: everything but the vector and the other helper's seed, of which it gets SHA-256."""
+    """What a helper hears of a report: all but the vector and the other helper's seed, of which it gets SHA-256."""
 
     id: bytes
     device: bytes
@@ -322,73 +372,88 @@ def _sign(
     masked = terms.ring.pack(words)
     signed = device.sign(_report_words(terms, report, weight, _sha(masked), [_sha(s) for s in sealed]))
     rows = np.frombuffer(b"".join(sealed), dtype=np.uint8).reshape(2, SEALED_BYTES)
-    return Report(report, device.public, ticket.expires_ms, ticket.signature, weight, masked, rows, signed)
+    return Report(
+        *(report, terms.task, terms.round, device.public, ticket.expires_ms, ticket.signature, weight),
+        *(rows, signed, masked),
+    )
 
 
 # The leader
 
 
+def check_ticket(authority: bytes, population: bytes, device: bytes, ticket: Ticket, now_ms: int) -> None:
+    """Raises PeerError `bad_signature` for a ticket that the authority did not give this device, or that has expired."""
+    if ticket.expires_ms <= now_ms:
+        raise PeerError("bad_signature", partner="the enrolment authority")
+    words = _ticket_words(population, device, ticket.expires_ms)
+    verify(authority, ticket.signature, words, "the enrolment authority")
+
+
 def check_report(terms: Terms, report: Report, now_ms: int) -> None:
     """What the leader sees of a report by itself; that its seeds open only the helpers can say. Raises PeerError."""
+    if (report.task, report.round) != (terms.task, terms.round):
+        raise bad("a report is for another round")
     if not 1 <= report.weight <= terms.weight_max:
         raise bad("a weight is out of bounds")
     if len(report.masked) != terms.length * terms.width_bytes:
         raise bad("a vector has another length than agreed")
-    if report.expires_ms <= now_ms:
-        raise PeerError("bad_signature", partner="the enrolment authority")
-    words = _ticket_words(terms.population, report.device, report.expires_ms)
-    verify(terms.authority, report.ticket, words, "the enrolment authority")
+    given = Ticket(report.expires_ms, report.ticket)
+    check_ticket(terms.authority, terms.population, report.device, given, now_ms)
     sealed = [_sha(row.tobytes()) for row in report.sealed]
     words = _report_words(terms, report.id, report.weight, _sha(report.masked), sealed)
     verify(report.device, report.signature, words, "the device")
 
 
-def batch(terms: Terms, place: int, id: bytes, reports: Iterable[Report], leader: PartyKey) -> Batch:
-    """2, 3: the reports for the helper in that place of the terms. Both helpers get the same reports under the same id."""
-    rows = [
-        _ENTRY.pack(
-            *(r.id, r.device, r.expires_ms, r.ticket, r.weight, _sha(r.masked)),
-            *(r.sealed[place].tobytes(), _sha(r.sealed[1 - place].tobytes()), r.signature),
-        )
-        for r in reports
-    ]
-    entries = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, _ENTRY.size)
+def batch_for(terms: Terms, place: int, id: bytes, heads: Iterable[bytes], leader: PartyKey) -> Batch:
+    """2, 3: reports, by their heads, for the helper in that place. Both helpers get the same reports under the same id."""
+    rows = b"".join(Head.decode(head).entry(place) for head in heads)
+    entries = np.frombuffer(rows, dtype=np.uint8).reshape(-1, _ENTRY.size)
     made = Batch(terms.encode(), id, place, entries, bytes(SIGNATURE_BYTES))
     return replace(made, signature=leader.sign(_batch_words(made)))
 
 
-def total(ring: Ring, length: int, masked: Iterable[bytes]) -> Words:
+def total(terms: Terms, masked: Iterable[bytes]) -> Words:
     """The sum of masked vectors. Raises PeerError for one of another length."""
-    words = ring.zeros(length)
+    ring = terms.ring
+    words = ring.zeros(terms.length)
     for body in masked:
-        if len(body) != length * ring.width_bytes:
+        if len(body) != terms.length * terms.width_bytes:
             raise bad("a vector has another length than agreed")
         ring.add(words, ring.unpack(body))
     return words
 
 
-def open_sum(terms: Terms, total: Words, answers: Sequence[Answer], batch: Batch) -> NDArray[np.int64]:
-    """4: `total`, over the reports of the batch, without the masks. `batch` is that of either helper, `total` is used up.
+def open_sum(
+    terms: Terms, total: Words, batch: bytes, reports: Sequence[bytes], answers: Sequence[bytes]
+) -> NDArray[np.int64]:
+    """4: `total`, over the reports (their ids) of the batch, without the masks; `total` is used up. `answers` are encoded.
 
     Raises PeerError `helper_mismatch` where the helpers did not both answer for these reports, and `sum_check_failed` where an
     answer is not what its helper signed.
     """
-    reports = reports_digest(entry.id for entry in batch.rows())
-    if sorted(a.place for a in answers) != [0, 1]:
+    found = [Answer.decode(body) for body in answers]
+    if sorted(answer.place for answer in found) != [0, 1]:
         raise PeerError("helper_mismatch", helper=" or ".join(h.name for h in terms.helpers))
-    for answer in answers:
-        helper = terms.helpers[answer.place]
-        try:
-            words = _answer_words(terms, answer.batch, answer.reports, answer.sum)
-            verify(helper.signing, answer.signature, words)
-        except PeerError:
-            raise PeerError("sum_check_failed", helper=helper.name) from None
-        if answer.batch != batch.id or answer.reports != reports:
-            raise PeerError("helper_mismatch", helper=helper.name)
-        if len(answer.sum) != terms.length * terms.width_bytes:
-            raise PeerError("sum_check_failed", helper=helper.name)
+    for answer in found:
+        check_answer(terms, batch, reports, answer)
         terms.ring.subtract(total, terms.ring.unpack(answer.sum))
     return terms.ring.lower(total)
+
+
+def check_answer(terms: Terms, batch: bytes, reports: Sequence[bytes], answer: Answer) -> None:
+    """Raises as `open_sum` does."""
+    if answer.place > 1:
+        raise bad("there are two helpers")
+    helper = terms.helpers[answer.place]
+    try:
+        words = _answer_words(terms, answer.batch, answer.reports, answer.sum)
+        verify(helper.signing, answer.signature, words)
+    except PeerError:
+        raise PeerError("sum_check_failed", helper=helper.name) from None
+    if answer.batch != batch or answer.reports != reports_digest(reports):
+        raise PeerError("helper_mismatch", helper=helper.name)
+    if len(answer.sum) != terms.length * terms.width_bytes:
+        raise PeerError("sum_check_failed", helper=helper.name)
 
 
 def reports_digest(ids: Iterable[bytes]) -> bytes:
@@ -431,8 +496,8 @@ class Page(Protocol):
     def taken_part(self, task: bytes, devices: Sequence[bytes]) -> dict[bytes, int]:
         """How often each device has taken part in the task; those that never did may be left out."""
 
-    def answers(self, task: bytes) -> tuple[int, int]:
-        """How many answers the task got, and how many of them without noise."""
+    def plain(self, task: bytes) -> int:
+        """How many answers without noise the task got."""
 
     def burn(
         self,
@@ -465,7 +530,7 @@ def look(helper: Helper, batch: Batch, ledger: Ledger, now_ms: int) -> Looked:
 def answer(helper: Helper, batch: Batch, ledger: Ledger, now_ms: int, noise: Noise) -> bytes:
     """3: the encoded Answer, once it is on record with all that it used up; for a batch that was answered, that answer again.
 
-    Raises PeerError `bad_signature` or `bad_batch`, and PolicyError `leader_unknown`, `cohort_too_small` or `answers_spent`;
+    Raises PeerError `bad_signature` or `bad_batch`, and PolicyError `leader_unknown`, `cohort_too_small` or `noise_needed`;
     nothing is burned then.
     """
     terms, allowance = _admit(helper, batch)
@@ -483,9 +548,8 @@ def answer(helper: Helper, batch: Batch, ledger: Ledger, now_ms: int, noise: Noi
         floor = max(terms.reports_min, allowance.reports_min)
         if len(devices) < floor:
             raise PolicyError("cohort_too_small", count=len(devices), floor=floor)
-        answers, plain = page.answers(terms.task)
-        if answers >= terms.answers_max or (terms.noise_std == 0 and plain >= allowance.plain_max):
-            raise PolicyError("answers_spent", count=answers)
+        if terms.noise_std == 0 and page.plain(terms.task) >= allowance.plain_max:
+            raise PolicyError("noise_needed", count=allowance.plain_max)
         sum_ = _sum_of_masks(terms, seeds, noise)
         reports = reports_digest(entry.id for entry in seeds)
         signature = helper.signing.sign(_answer_words(terms, batch.id, reports, sum_))

@@ -43,7 +43,8 @@ CREATE TABLE round (
 ) STRICT;
 CREATE INDEX round_phase ON round (phase);
 CREATE TABLE report (
-  id BLOB PRIMARY KEY, task BLOB NOT NULL, round INTEGER NOT NULL, device BLOB NOT NULL, head BLOB NOT NULL, digest BLOB NOT NULL,
+  id BLOB PRIMARY KEY, task BLOB NOT NULL, round INTEGER NOT NULL, device BLOB NOT NULL, weight INTEGER NOT NULL,
+  head BLOB NOT NULL, digest BLOB NOT NULL,
   at INTEGER NOT NULL, size INTEGER NOT NULL, received_ms INTEGER NOT NULL, fate TEXT NOT NULL DEFAULT 'taken', batch BLOB,
   UNIQUE (task, round, device)
 ) STRICT, WITHOUT ROWID;
@@ -123,12 +124,13 @@ class RoundRow:
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """`head`: everything of the report but the masked vector, which lies in the spool `at` .. `at + size`."""
+    """`head`: all of the report but the masked vector, which is in the spool, `at` .. `at + size`."""
 
     id: bytes
     task: bytes
     round: int
     device: bytes
+    weight: int
     head: bytes
     digest: bytes
     at: int
@@ -153,7 +155,7 @@ class ReleaseRow:
 
 _TASK = "digest, name, population, document, manifest, signature, state, reason, model, strategy, kept, created_ms"
 _ROUND = "task, number, kind, shown, state, phase, opened_ms, ended_ms, figures"
-_REPORT = "id, task, round, device, head, digest, at, size, received_ms, fate, batch"
+_REPORT = "id, task, round, device, weight, head, digest, at, size, received_ms, fate, batch"
 _RELEASE = "population, number, task, model, signed, step, since_ms, state, figures"
 
 
