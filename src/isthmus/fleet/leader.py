@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from isthmus.base.clock import Clock, SystemClock
-from isthmus.base.errors import ConfigError, LineError, LocalError, PeerError, PolicyError
+from isthmus.base.errors import ConfigError, IsthmusError, LineError, LocalError, PeerError, PolicyError
 from isthmus.base.typed_json import read, write
 from isthmus.base.workers import in_thread
 from isthmus.crypto.seal import PartyKey
@@ -66,7 +66,6 @@ from isthmus.protocols.device_round import (
     sign_paper,
     terms_of,
 )
-from isthmus.protocols.secure_sum import Answer as MaskSum
 from isthmus.protocols.secure_sum import (
     Batch,
     Report,
@@ -108,7 +107,7 @@ class HelperLine(Protocol):
 
     async def look(self, batch: Batch) -> LookedAt: ...
 
-    async def answer(self, batch: Batch) -> MaskSum: ...
+    async def answer(self, batch: Batch) -> bytes: ...
 
     async def close(self) -> None: ...
 
@@ -168,6 +167,11 @@ class Leader:
         self._intake.start()
         self._ticking = asyncio.create_task(self._tick_for_ever())
 
+    async def failed(self) -> None:
+        """Waits for ever, unless the leader cannot go on: then it raises why."""
+        assert self._ticking is not None
+        await asyncio.shield(self._ticking)
+
     async def close(self) -> None:
         await self.server.close()
         tasks = [*self._doing.values(), *([self._ticking] if self._ticking else [])]
@@ -185,7 +189,7 @@ class Leader:
         while True:
             try:
                 await self._tick()
-            except LocalError as error:
+            except IsthmusError as error:
                 _log.error("the fleet waits: %s", error)
             await self._clock.sleep(self._tick_s)
 
@@ -444,7 +448,7 @@ class Leader:
             live,
             Answered(effect.helper, effect.batch),
             lambda state, phase, _: self.rows.answered(
-                *live.key, state, phase, effect.batch, effect.helper, answer.encode()
+                *live.key, state, phase, effect.batch, effect.helper, answer
             ),
         )
 
@@ -500,9 +504,10 @@ class Leader:
             return None
         reports = self.rows.reports(*live.key, of.id)
         masked = total(live.terms, (live.spool.read(report.at, report.size) for report in reports))
-        answers = [MaskSum.decode(body) for body in self.rows.answers(of.id)]
         try:
-            values = open_sum(live.terms, masked, of.id, [report.id for report in reports], answers)
+            values = open_sum(
+                live.terms, masked, of.id, [report.id for report in reports], self.rows.answers(of.id)
+            )
         except PeerError as error:
             _log.error("a sum of round %d does not open: %s", live.round.number, error)
             return None

@@ -29,7 +29,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +152,7 @@ class Privacy:
 class Manifest:
     """A task, as its leader signs it and devices and helpers keep it. Times are Unix milliseconds."""
 
-    version: Literal[1]
+    version: int
     name: str
     purpose: str
     population: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -209,11 +209,7 @@ class FleetRows(RowFile):
         """Raises ConfigError `already_there`."""
         with self._new(f"task {task.name}"), self.write():
             self._keep_blobs(blobs)
-            values = (
-                task.digest, task.name, task.population, task.document, task.manifest, task.signature, task.state,
-                task.reason, task.model, task.strategy, task.kept, task.created_ms,
-            )  # fmt: skip
-            self.put(f"INSERT INTO task ({_TASK}) VALUES ({', '.join('?' * 12)})", *values)
+            self.put(f"INSERT INTO task ({_TASK}) VALUES ({', '.join('?' * 12)})", *astuple(task))
             if spent is not None:
                 self.put("INSERT INTO spent VALUES (?, ?, ?)", task.population, task.digest, spent)
 
@@ -289,11 +285,8 @@ class FleetRows(RowFile):
 
     def add_round(self, row: RoundRow, spent: str | None) -> None:
         """A new round, together with what the ledger says after it."""
-        values = (
-            row.task, row.number, row.kind, row.shown, row.state, row.phase, row.opened_ms, row.ended_ms, row.figures,
-        )  # fmt: skip
         with self.write():
-            self.put(f"INSERT INTO round ({_ROUND}) VALUES ({', '.join('?' * 9)})", *values)
+            self.put(f"INSERT INTO round ({_ROUND}) VALUES ({', '.join('?' * 9)})", *astuple(row))
             if spent is not None:
                 self.put("UPDATE spent SET entry = ? WHERE task = ?", spent, row.task)
 
@@ -383,23 +376,8 @@ class FleetRows(RowFile):
         """Reports of one round whose vectors are on the disk, with the state of the round after them."""
         with self.write():
             self.put_many(
-                f"INSERT INTO report ({_REPORT}) VALUES ({', '.join('?' * 11)})",
-                [
-                    (
-                        r.id,
-                        r.task,
-                        r.round,
-                        r.device,
-                        r.head,
-                        r.digest,
-                        r.at,
-                        r.size,
-                        r.received_ms,
-                        r.fate,
-                        r.batch,
-                    )
-                    for r in reports
-                ],
+                f"INSERT INTO report ({_REPORT}) VALUES ({', '.join('?' * 12)})",
+                [astuple(r) for r in reports],
             )
             self._move(reports[0].task, reports[0].round, state, phase, None)
 
@@ -449,12 +427,8 @@ class FleetRows(RowFile):
         with self.write():
             self._insert_release(release)
 
-    def _insert_release(self, r: ReleaseRow) -> None:
-        values = (r.population, r.number, r.task, r.model, r.signed, r.step, r.since_ms, r.state, r.figures)
-        self.put(
-            "UPDATE release SET state = 'replaced' WHERE population = ? AND state = 'live'", r.population
-        )
-        self.put(f"INSERT INTO release ({_RELEASE}) VALUES ({', '.join('?' * 9)})", *values)
+    def _insert_release(self, release: ReleaseRow) -> None:
+        self.put(f"INSERT INTO release ({_RELEASE}) VALUES ({', '.join('?' * 9)})", *astuple(release))
 
     def roll_back(self, population: str, number: int, instead: ReleaseRow) -> None:
         """Takes a release back; `instead` has a higher number and an older model."""

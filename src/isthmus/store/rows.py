@@ -78,7 +78,7 @@ class RowFile:
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
                     raise
-            except sqlite3.IntegrityError:
+            except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
                 raise
             except sqlite3.DatabaseError as error:
                 raise self._trouble(error) from None
