@@ -443,6 +443,24 @@ POLICY: dict[str, Entry] = {
         "Give the role to somebody else first: isthmus user roles NAME --add admin.",
         "请先将该角色授予他人：isthmus user roles 用户名 --add admin。",
     ),
+    "cohort_too_small": Entry(
+        "{count} enrolled devices stand in the batch; a sum is over at least {floor}.",
+        "该批次只有 {count} 台已注册设备；求和至少需要 {floor} 台。",
+        "Wait for more reports, or join batches. The floor is that of the signed terms or of the helper, whichever is higher.",
+        "请等待更多上报或合并批次。下限取已签署条款与协助方设定中的较高者。",
+    ),
+    "noise_needed": Entry(
+        "The task has had the {count} sums without noise that this helper gives.",
+        "该任务已用完本协助方允许的 {count} 次无噪声求和。",
+        "Add noise (privacy.dp in the task file), or have the helper's operator allow more: isthmus helper allow --plain-max.",
+        "请在任务文件中设置 privacy.dp 以加入噪声，或请协助方运维放宽：isthmus helper allow --plain-max。",
+    ),
+    "leader_unknown": Entry(
+        "This helper serves no leader {leader} with this enrolment authority.",
+        "本协助方不为使用该注册机构的主导方 {leader} 提供服务。",
+        "At the helper: isthmus helper allow CARD, with the card of this leader.",
+        "请在协助方执行：isthmus helper allow 名片（该主导方的名片）。",
+    ),
 }
 
 LINE: dict[str, Entry] = {
@@ -550,6 +568,24 @@ PEER: dict[str, Entry] = {
         "对方一侧的作业以 {code} 结束。",
         "The partner sees the details; ask for the hint there.",
         "详情见对方节点，请向对方了解处理建议。",
+    ),
+    "bad_batch": Entry(
+        "The batch cannot be answered: {why}.",
+        "该批次无法应答：{why}。",
+        "Nothing was answered and no report is used up. Leave out what the helper names when it looks at the batch.",
+        "未作任何应答，也未消耗任何上报。请剔除协助方在预检时指出的条目。",
+    ),
+    "helper_mismatch": Entry(
+        "{helper} did not answer for the reports of this batch.",
+        "{helper} 的应答并非针对本批次的上报。",
+        "The sum cannot be opened. Send both helpers the same batch; if that was done, speak to the helper's operator.",
+        "无法打开求和结果。请向两个协助方发送相同的批次；若已如此，请联系该协助方的运维。",
+    ),
+    "sum_check_failed": Entry(
+        "The answer of {helper} is not what it signed, or not what it signed it for.",
+        "{helper} 的应答与其签名不符。",
+        "The sum was not opened. Ask again; if it stays so, speak to the helper's operator.",
+        "未打开求和结果。请重新请求；若仍如此，请联系该协助方的运维。",
     ),
 }
 
