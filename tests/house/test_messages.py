@@ -58,9 +58,9 @@ ON_RECORD = {
     "protocols.hint.Vectors": "0x0708 indexes u4[*]",
     "protocols.hint.PieceOfWords": "0x0709 start I, words u1[* * *]",
     "protocols.hint.Answer": "0x070a start I, sums u1[* * *]",
-    "protocols.secure_sum.Report": "0x0b01 id raw 16, device raw 32, expires_ms Q, ticket raw 64, weight I, "
-    "masked blob 67104768, sealed u1[2 80], signature raw 64",
-    "protocols.secure_sum.Batch": "0x0b02 terms raw 449, id raw 16, place B, entries u1[* 332], signature raw 64",
+    "protocols.secure_sum.Report": "0x0b01 id raw 16, task raw 32, round I, device raw 32, expires_ms Q, ticket raw 64, "
+    "weight I, sealed u1[2 80], signature raw 64, masked blob 67104768",
+    "protocols.secure_sum.Batch": "0x0b02 terms raw 445, id raw 16, place B, entries u1[* 332], signature raw 64",
     "protocols.secure_sum.Looked": "0x0b03 reports u1[* 16], faults u1[*]",
     "protocols.secure_sum.Answer": "0x0b04 batch raw 16, place B, reports raw 32, sum blob 67104768, signature raw 64",
 }

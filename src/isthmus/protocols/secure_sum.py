@@ -191,9 +191,9 @@ class Report(Message):
     def head(self) -> bytes:
         """An encoded Head: what is left to keep of the report once the vector is put elsewhere."""
         first, second = (row.tobytes() for row in self.sealed)
-        masked = _sha(self.masked)
+        vector = _sha(self.masked)
         return Head(
-            *(self.id, self.device, self.expires_ms, self.ticket, self.weight, masked),
+            *(self.id, self.device, self.expires_ms, self.ticket, self.weight, vector),
             *(first, second, self.signature),
         ).encode()
 
@@ -211,14 +211,14 @@ REPORT_HEAD_MAX_BYTES: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A report without its vector, of which `masked` is SHA-256; the seeds are sealed to the first and the second helper."""
+    """A report without its vector, of which `vector` is SHA-256; the seeds are sealed to the first and the second helper."""
 
     id: bytes
     device: bytes
     expires_ms: int
     ticket: bytes
     weight: int
-    masked: bytes
+    vector: bytes
     first: bytes
     second: bytes
     signature: bytes
@@ -236,7 +236,7 @@ class Head:
         """As the helper in that place hears of it."""
         own, other = (self.first, self.second) if place == 0 else (self.second, self.first)
         return _ENTRY.pack(
-            *(self.id, self.device, self.expires_ms, self.ticket, self.weight, self.masked),
+            *(self.id, self.device, self.expires_ms, self.ticket, self.weight, self.vector),
             *(own, _sha(other), self.signature),
         )
 
@@ -250,7 +250,7 @@ class Entry:
     expires_ms: int
     ticket: bytes
     weight: int
-    masked: bytes
+    vector: bytes
     sealed: bytes
     other: bytes
     signature: bytes
@@ -608,7 +608,7 @@ def _entry(helper: Helper, terms: Terms, place: int, entry: Entry, now_ms: int) 
     words = _ticket_words(terms.population, entry.device, entry.expires_ms)
     sealed = [_sha(entry.sealed), entry.other]
     signed = _report_words(
-        terms, entry.id, entry.weight, entry.masked, sealed if place == 0 else sealed[::-1]
+        terms, entry.id, entry.weight, entry.vector, sealed if place == 0 else sealed[::-1]
     )
     fault = Fault.TICKET
     try:
