@@ -305,6 +305,24 @@ DATA: dict[str, Entry] = {
 }
 
 POLICY: dict[str, Entry] = {
+    "round_closed": Entry(
+        "The round does not take reports any more.",
+        "该轮次已不再接收上报。",
+        "Nothing is to be done: the device drops the report and checks in again.",
+        "无需处理：设备会丢弃该上报并重新签到。",
+    ),
+    "device_revoked": Entry(
+        "This device has left the fleet or was blocked.",
+        "该设备已退出或被移出设备群。",
+        "Enrol it with a new key, if it is to come back: enrol() after forget().",
+        "如需重新加入，请使用新密钥重新登记：先 forget()，再 enrol()。",
+    ),
+    "device_rounds_spent": Entry(
+        "This device has taken part in the task as often as it may.",
+        "该设备参与此任务的次数已达上限。",
+        "The limit is rounds.max_per_device of the task; a new task counts anew.",
+        "上限为任务的 rounds.max_per_device；新任务将重新计数。",
+    ),
     "vectors": Entry(
         "{partner} asked for more encrypted sums than the {allowed} that both parties signed.",
         "{partner} 请求的加密求和次数超过双方签署的上限 {allowed}。",
@@ -476,6 +494,12 @@ POLICY: dict[str, Entry] = {
 }
 
 LINE: dict[str, Entry] = {
+    "helper_away": Entry(
+        "The helper {helper} does not answer.",
+        "协助方 {helper} 没有应答。",
+        "The round waits for it until its time is up (rounds.answer_h); nothing is lost. Ask its operator: isthmus helper status.",
+        "本轮将等待至 rounds.answer_h 到期，数据不会丢失。请联系其运维：isthmus helper status。",
+    ),
     "unreachable": Entry(
         "{partner} cannot be reached: {why}.",
         "无法连接 {partner}：{why}。",
@@ -515,6 +539,24 @@ LINE: dict[str, Entry] = {
 }
 
 PEER: dict[str, Entry] = {
+    "content_mismatch": Entry(
+        "{what} is not what its name says.",
+        "{what} 与其名称（摘要）不符。",
+        "It was dropped and will be fetched again. If this goes on, something on the way changes what it passes on.",
+        "已丢弃并将重新获取。如持续出现，说明传输途中有内容被改动。",
+    ),
+    "report_changed": Entry(
+        "A report with this id, or of this device in this round, is here already, and it is another one.",
+        "该编号的上报，或该设备在本轮的上报已存在，且内容不同。",
+        "The first one counts. A device sends one report in a round, and the same bytes again after a cut.",
+        "以首次上报为准。设备每轮只上报一次，中断后应重发相同内容。",
+    ),
+    "unknown_device": Entry(
+        "No device with this key is enrolled in this fleet.",
+        "该设备群中没有使用此密钥登记的设备。",
+        "Call enrol() with a ticket from the app's own sign-in.",
+        "请使用应用登录签发的凭证调用 enrol()。",
+    ),
     "bad_message": Entry(
         "The partner sent a message that does not fit the protocol: {why}.",
         "对方发送的消息不符合协议：{why}。",
@@ -602,6 +644,12 @@ PEER: dict[str, Entry] = {
 }
 
 LOCAL: dict[str, Entry] = {
+    "model_not_finite": Entry(
+        "Round {round} would make a model with values that are not finite.",
+        "第 {round} 轮将产生含非有限数值的模型。",
+        "The model before it stays. Lower rounds.server_rate or local.learning_rate in a new task.",
+        "保留之前的模型。请在新任务中调低 rounds.server_rate 或 local.learning_rate。",
+    ),
     "secret_spent": Entry(
         "A one-time secret was asked for twice.",
         "一次性密钥被请求了两次。",

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from isthmus.base.errors import PeerError
+from isthmus.base.errors import PeerError, PolicyError
 from isthmus.fleet.rollout import share_of
 from isthmus.protocols.device_round import OUTCOMES, Answer, CheckIn, Manifest, Offer, Round, Signed, meets
 
@@ -110,12 +110,12 @@ class Desk:
     def round(self, key: tuple[bytes, int]) -> OpenRound | None:
         return self._rounds.get(key)
 
-    def refuse(self, key: tuple[bytes, int], device: bytes) -> str | None:
-        """Why a report of this device would not be taken: `device_rounds_spent`, or nothing."""
+    def check(self, key: tuple[bytes, int], device: bytes) -> None:
+        """Raises PolicyError `device_rounds_spent` for a device whose report would be one too many."""
         opened = self._rounds.get(key)
         part = self._parts.get(key[0], {}).get(device)
-        spent = opened is not None and part is not None and part.times >= opened.manifest.per_device_max
-        return "device_rounds_spent" if spent else None
+        if opened is not None and part is not None and part.times >= opened.manifest.per_device_max:
+            raise PolicyError("device_rounds_spent")
 
     def took(self, key: tuple[bytes, int], device: bytes, now_ms: int) -> None:
         """A report of a device was taken."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from isthmus.base.clock import Clock
@@ -45,11 +46,14 @@ class _Waiting:
 
 
 class Intake:
-    """Takes reports of rounds that are open."""
+    """Takes reports of rounds that are open. `taken` hears of those that are durable, before their devices do."""
 
-    def __init__(self, rows: FleetRows, clock: Clock) -> None:
+    def __init__(
+        self, rows: FleetRows, clock: Clock, taken: Callable[[LiveRound, list[ReportRow]], None]
+    ) -> None:
         self._rows = rows
         self._clock = clock
+        self._taken = taken
         self._waiting: list[_Waiting] = []
         self._pending: dict[bytes, asyncio.Future[int]] = {}
         self._some = asyncio.Event()
@@ -114,6 +118,7 @@ class Intake:
                 self._fail(batch, error)
                 return
             live.state = state
+        self._taken(live, [each.row for each in batch])
         for each in batch:
             self._pending.pop(each.row.id).set_result(each.row.received_ms)
 

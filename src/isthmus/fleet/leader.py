@@ -143,7 +143,7 @@ class Leader:
         self._tick_s = tick_s
         self.rows = FleetRows(folder)
         self.server = DeviceServer(self, key.public, self._clock)
-        self._intake = Intake(self.rows, self._clock)
+        self._intake = Intake(self.rows, self._clock, self._taken)
         self._desks: dict[str, Desk] = {}
         self._devices: dict[bytes, Device] = {}
         self._tasks: dict[bytes, Running] = {}
@@ -596,18 +596,17 @@ class Leader:
         if live is None:
             return self._late_receipt(report)
         now_ms = self._now_ms
-        fresh = report.id not in live.known
-        if fresh:
+        if report.id not in live.known:
             check_report(live.terms, report, now_ms)
-            desk = self._desks[self._devices[device].population]
-            if (why := desk.refuse(key, device)) is not None:
-                raise PolicyError(why)
-        received_ms = await self._intake.take(live, report, now_ms)
-        if fresh:
-            desk.took(key, device, now_ms)
-            if live.state.phase != COLLECTING:
-                self._after(live)
-        return self._receipt(report, received_ms)
+            self._desks[self._devices[device].population].check(key, device)
+        return self._receipt(report, await self._intake.take(live, report, now_ms))
+
+    def _taken(self, live: LiveRound, reports: list[ReportRow]) -> None:
+        desk = self._desks[self._tasks[live.round.task].row.population]
+        for report in reports:
+            desk.took(live.key, report.device, report.received_ms)
+        if live.state.phase != COLLECTING:
+            self._after(live)
 
     def _late_receipt(self, report: Report) -> Signed:
         """For a report that was taken and whose receipt was lost on its way, after the end of its round."""

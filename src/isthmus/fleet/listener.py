@@ -32,7 +32,7 @@ from isthmus.wire.https import TlsServer
 from isthmus.wire.peer import Refused
 
 REPORT_MAX_BYTES: Final = 8 * 2 * PARAMETERS_MAX + REPORT_HEAD_MAX_BYTES
-ENROLS_A_MINUTE: Final = 600
+ENROLS_A_MINUTE: Final = 6000
 CACHED_BYTES: Final = 64 * 2**20
 
 _LIMITS = {
@@ -52,7 +52,7 @@ _STATUS = {
     "not_found": 404,
     "report_changed": 409,
     "round_closed": 410,
-    "rate_limit": 429,
+    "rate": 429,
 }
 
 
@@ -159,7 +159,7 @@ class DeviceServer(TlsServer):
         now_s = self._clock.monotonic_s()
         self._enrols = [at_s for at_s in self._enrols if now_s - at_s < 60]
         if len(self._enrols) >= ENROLS_A_MINUTE:
-            raise PolicyError("rate_limit")
+            raise PolicyError("rate", what=f"{ENROLS_A_MINUTE} enrolments a minute", wait_s=60)
         self._enrols.append(now_s)
 
 
