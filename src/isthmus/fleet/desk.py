@@ -157,18 +157,18 @@ class Desk:
     def _offer(
         self, opened: OpenRound, device: bytes, said: CheckIn, now_ms: int
     ) -> tuple[Offer | None, float]:
-        """An offer, or how many milliseconds to come back after at the earliest (0: no matter)."""
+        """An offer, or how many milliseconds to come back after at the earliest (infinite: no matter)."""
         manifest = opened.manifest
         opened.note("checked_in", device)
         if device in opened.done:
-            return None, 0.0
+            return None, math.inf
         if (why := self._unfit(opened, device, said)) is not None:
             opened.note(why, device)
-            return None, 0.0
+            return None, math.inf
         part = self._parts.get(opened.round.task, {}).get(device)
         if part is not None and part.times >= manifest.per_device_max:
             opened.note("quota", device)
-            return None, 0.0
+            return None, math.inf
         gap_ms = part.last_ms + manifest.min_gap_s * 1000 - now_ms if part is not None else 0
         if gap_ms > 0:
             opened.note("too_soon", device)
@@ -176,15 +176,15 @@ class Desk:
         opened.note("eligible", device)
         opened.lapse(now_ms)
         if now_ms >= opened.deadline_ms:
-            return None, 0.0
+            return None, math.inf
         if device not in opened.asked:
             if opened.full:
                 opened.note("not_needed", device)
-                return None, 0.0
+                return None, math.inf
             opened.order.append((now_ms, device))
             opened.asked[device] = now_ms
             opened.note("offered", device)
-        return Offer(opened.round, opened.deadline_ms), 0.0
+        return Offer(opened.round, opened.deadline_ms), math.inf
 
     @staticmethod
     def _unfit(opened: OpenRound, device: bytes, said: CheckIn) -> str | None:
