@@ -29,7 +29,7 @@ def opened(
     manifest: Manifest = MANIFEST, kept: float = 1.0, share: float = 1.0, number: int = 1
 ) -> OpenRound:
     shown = Round(manifest.digest, number, "train", (bytes(32),), None)
-    return OpenRound(manifest, shown, NOW + 1000_000, 20, kept, 60_000, share)
+    return OpenRound(manifest, shown, NOW + 10_000_000, 20, kept, 60_000, share)
 
 
 def said(conditions: Conditions = READY, version: str = "8.2", outcome: Outcome | None = None) -> CheckIn:
@@ -137,4 +137,4 @@ def test_an_outcome_that_there_is_not_is_refused() -> None:
 
 
 def test_a_device_that_is_late_for_every_round_is_not_asked() -> None:
-    assert not asked(desk(), 1, NOW + 1000_000)
+    assert not asked(desk(), 1, NOW + 10_000_000)
