@@ -191,7 +191,7 @@ class Desk:
         manifest, have, want = opened.manifest, said.conditions, opened.manifest.eligible
         if not meets(said.app_version, manifest.app_version):
             return "version"
-        if opened.share < 1 and share_of(device, manifest.digest + b"share") >= opened.share:
+        if opened.share < 1 and share_of(device, opened.round.task + b"share") >= opened.share:
             return "not_sampled"
         ready = (
             (have.charging or not want.charging)

@@ -29,6 +29,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeVar
 
 import numpy as np
@@ -178,7 +179,7 @@ class Manifest:
     metrics: tuple[str, ...]
     """What evaluation rounds sum: a count of examples and devices, and these."""
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """32 bytes that name the task."""
         return hashlib.sha256(_MANIFEST + write(self)).digest()
@@ -195,7 +196,7 @@ class Round:
     models: tuple[bytes, ...]
     control: bytes | None
 
-    @property
+    @cached_property
     def shown(self) -> bytes:
         """32 bytes that stand for everything a device is shown in this round; bound into its masks."""
         return digest(plain(self))
