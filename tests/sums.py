@@ -19,6 +19,7 @@ from isthmus.protocols.secure_sum import (
     Batch,
     Helper,
     HelperKey,
+    Ledger,
     Report,
     Terms,
     Ticket,
@@ -123,7 +124,8 @@ class World:
             Helper(key(f"signs {n}"), SealingKey.from_bytes(secret(f"seals {n}")), (allowance,))
             for n in (0, 1)
         ]
-        self.ledgers = [MemoryLedger(), MemoryLedger()]
+        self.memory = [MemoryLedger(), MemoryLedger()]
+        self.ledgers: list[Ledger] = [*self.memory]
         first, second = (
             HelperKey(name, h.signing.public, h.sealing.public)
             for name, h in zip(("album-app", "audit-house"), self.helpers, strict=True)

@@ -82,7 +82,7 @@ def main() -> int:
         from isthmus.jobs import worker
 
         return worker.main()
-    from isthmus.cli.serve import end_with_input
+    from isthmus.cli.ending import end_with_input
     from isthmus.service.serve import serve
     from isthmus.store.folder import NodeFolder
 

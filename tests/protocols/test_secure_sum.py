@@ -89,7 +89,7 @@ def test_a_batch_asked_again_gets_the_answer_that_it_had_with_its_noise() -> Non
 
     first = world.answer(batch, noise)
     assert world.answer(batch, noise) == first
-    assert world.ledgers[0].devices[world.terms.task, world.devices[0].public] == 1
+    assert world.memory[0].devices[world.terms.task, world.devices[0].public] == 1
 
 
 @pytest.mark.trust("P11", "T16", "M27")
@@ -119,7 +119,7 @@ def test_nineteen_devices_are_refused_and_twenty_answered() -> None:
     reports = world.reports()
     with pytest.raises(PolicyError, match="cohort_too_small"):
         world.answer(world.batch(0, reports[:19]))
-    assert world.ledgers[0].reports == set()
+    assert world.memory[0].reports == set()
     assert world.open(reports).tolist() == plain_sum(world)
 
 
@@ -371,7 +371,7 @@ def test_a_bad_batch_is_refused_and_uses_nothing_up(case: dict[str, Any]) -> Non
     with pytest.raises((PeerError, PolicyError)) as caught:
         answer(world.helpers[0], Batch.decode(message), world.ledgers[0], NOW_MS, no_noise)
     assert caught.value.code == case["code"]
-    assert world.ledgers[0].reports == set()
+    assert world.memory[0].reports == set()
     good = Batch.decode(bytes.fromhex(VECTORS["batches"][0]))
     assert world.answer(good).hex() == VECTORS["answers"][0]
 

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from isthmus.cli.serve import end_with_input
+from isthmus.cli.ending import end_with_input
 from isthmus.service.serve import serve
 from isthmus.store.folder import NodeFolder
 

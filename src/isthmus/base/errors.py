@@ -179,6 +179,24 @@ CONFIG: dict[str, Entry] = {
         "Sign in first: isthmus sign-in --profile {name} --user NAME.",
         "请先登录：isthmus sign-in --profile {name} --user 用户名。",
     ),
+    "not_a_helper": Entry(
+        "{path} is not the folder of a helper.",
+        "{path} 不是协助方目录。",
+        "Run: isthmus helper init --name NAME --listen HOST:PORT --address https://NAME:PORT",
+        "请执行：isthmus helper init --name 名称 --listen 主机:端口 --address https://名称:端口",
+    ),
+    "helper_record": Entry(
+        "{path} is missing, or does not belong to the sealing key of this helper.",
+        "{path} 缺失，或与本协助方的密封密钥不匹配。",
+        "The key and the record go together and are in no backup. Run isthmus helper init again: name and signing key stay, leaders need the new card, and rounds under way are lost.",
+        "密钥与记录必须成对，且不进入备份。请重新执行 isthmus helper init：名称和签名密钥不变，主导方需要新的名片，进行中的轮次作废。",
+    ),
+    "bad_card": Entry(
+        "The card cannot be used: {why}.",
+        "名片无法使用：{why}。",
+        "Ask its owner for a fresh one: isthmus helper card.",
+        "请向其所有者索取新的名片：isthmus helper card。",
+    ),
 }
 
 DATA: dict[str, Entry] = {
@@ -480,14 +498,14 @@ POLICY: dict[str, Entry] = {
         "请等待更多上报或合并批次。下限取已签署条款与协助方设定中的较高者。",
     ),
     "noise_needed": Entry(
-        "The task has had the {count} sums without noise that this helper gives.",
-        "该任务已用完本协助方允许的 {count} 次无噪声求和。",
+        "The task has had all the sums without noise that this helper gives.",
+        "该任务已用完本协助方允许的无噪声求和次数。",
         "Add noise (privacy.dp in the task file), or have the helper's operator allow more: isthmus helper allow --plain-max.",
         "请在任务文件中设置 privacy.dp 以加入噪声，或请协助方运维放宽：isthmus helper allow --plain-max。",
     ),
     "leader_unknown": Entry(
-        "This helper serves no leader {leader} with this enrolment authority.",
-        "本协助方不为使用该注册机构的主导方 {leader} 提供服务。",
+        "The helper does not serve the leader {leader} with this enrolment authority.",
+        "协助方不为使用该注册机构的主导方 {leader} 提供服务。",
         "At the helper: isthmus helper allow CARD, with the card of this leader.",
         "请在协助方执行：isthmus helper allow 名片（该主导方的名片）。",
     ),
@@ -634,6 +652,12 @@ PEER: dict[str, Entry] = {
         "{helper} 的应答并非针对本批次的上报。",
         "The sum cannot be opened. Send both helpers the same batch; if that was done, speak to the helper's operator.",
         "无法打开求和结果。请向两个协助方发送相同的批次；若已如此，请联系该协助方的运维。",
+    ),
+    "helper_refused": Entry(
+        "The helper {helper} refuses the batch: {code}.",
+        "协助方 {helper} 拒绝该批次：{code}。",
+        "The reason stands in the helper's log. No report was used up.",
+        "原因见协助方日志。没有消耗任何上报。",
     ),
     "sum_check_failed": Entry(
         "The answer of {helper} is not what it signed, or not what it signed it for.",

@@ -20,7 +20,19 @@ BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 COMMANDS = (
     *("init", "serve", "health", "doctor", "version", "partner", "dataset", "grant", "project", "job"),
-    *("approval", "audit", "backup", "restore", "relay", "user", "token", "sign-in", "sign-out", "try"),
+    *(
+        "approval",
+        "audit",
+        "backup",
+        "restore",
+        "relay",
+        "helper",
+        "user",
+        "token",
+        "sign-in",
+        "sign-out",
+        "try",
+    ),
     "demo",
 )
 SIGN_IN = frozenset({"sign_in", "wrong_sign_in", "second_factor", "locked_out", "role"})
@@ -110,6 +122,10 @@ class _Commands(click.Group):
                 from isthmus.cli.relay import relay
 
                 return relay
+            case "helper":
+                from isthmus.cli.helper import helper
+
+                return helper
             case "try":
                 from isthmus.cli.try_ import try_
 

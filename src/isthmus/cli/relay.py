@@ -8,8 +8,8 @@ import re
 import click
 
 from isthmus.base.errors import ConfigError
+from isthmus.cli.ending import end_with_input
 from isthmus.cli.output import Settings, common, pass_settings
-from isthmus.cli.serve import end_with_input
 from isthmus.service.relay import PLACE_PATTERN, RelayFolder, serve_relay
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 
 import click
 
+from isthmus.cli.ending import end_with_input
 from isthmus.cli.output import Settings, common, pass_settings
 from isthmus.service import kernels
 from isthmus.service.node import Node
@@ -43,14 +42,3 @@ def serve(settings: Settings, until_eof: bool) -> None:
         end_with_input()
     kernels.bring(os.environ)
     run_node(settings.folder, ready)
-
-
-def end_with_input() -> None:
-    """From now on this process gets SIGTERM when its standard input closes."""
-
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()

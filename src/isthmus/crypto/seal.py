@@ -89,6 +89,12 @@ def fingerprint(public_key: bytes) -> bytes:
     return hashlib.sha256(b"isthmus/party/v1" + public_key).digest()[:16]
 
 
+def shown(public_key: bytes) -> str:
+    """The fingerprint of a key as people compare it: eight groups of four figures."""
+    text = fingerprint(public_key).hex()
+    return " ".join(text[at : at + 4] for at in range(0, 32, 4))
+
+
 Publics = bytes | tuple[bytes, ...]
 """A public key, or those of which any will do."""
 

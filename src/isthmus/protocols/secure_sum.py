@@ -53,6 +53,7 @@ from isthmus.wire.message import MESSAGE_MAX_BYTES, Array, Blob, Message, Number
 REPORTS_FLOOR: Final = 20
 """No terms with a smaller cohort exist."""
 LENGTH_MAX: Final = 2**22
+NOISE_STD_MAX: Final = 2.0**40
 ID_BYTES: Final = 16
 SEALED_BYTES: Final = SEED_BYTES + OVERHEAD_BYTES
 NAME_BYTES: Final = 64
@@ -116,7 +117,7 @@ class Terms:
             raise bad("a round or a length is out of bounds")
         if self.length * Ring(self.width_bytes).width_bytes > _VECTOR_MAX_BYTES:
             raise bad("vectors are longer than a message may be")
-        if not math.isfinite(self.noise_std) or not 0 <= self.noise_std <= 2.0**56:
+        if not math.isfinite(self.noise_std) or not 0 <= self.noise_std <= NOISE_STD_MAX:
             raise bad("a standard deviation is out of bounds")
 
     def encode(self) -> bytes:
@@ -549,7 +550,7 @@ def answer(helper: Helper, batch: Batch, ledger: Ledger, now_ms: int, noise: Noi
         if len(devices) < floor:
             raise PolicyError("cohort_too_small", count=len(devices), floor=floor)
         if terms.noise_std == 0 and page.plain(terms.task) >= allowance.plain_max:
-            raise PolicyError("noise_needed", count=allowance.plain_max)
+            raise PolicyError("noise_needed")
         sum_ = _sum_of_masks(terms, seeds, noise)
         reports = reports_digest(entry.id for entry in seeds)
         signature = helper.signing.sign(_answer_words(terms, batch.id, reports, sum_))

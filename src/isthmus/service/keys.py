@@ -24,7 +24,8 @@ from typing import Protocol
 
 from isthmus.base.clock import Clock
 from isthmus.base.errors import ConfigError, LocalError, PeerError
-from isthmus.crypto.seal import PartyKey, TurningKey, fingerprint, verify
+from isthmus.crypto.seal import PartyKey, TurningKey, verify
+from isthmus.crypto.seal import shown as shown
 from isthmus.service.audit import Audit
 from isthmus.service.partner_line import KeyOffered, KeyPinned
 from isthmus.store.audit import AuditKind
@@ -265,9 +266,3 @@ def lineage(store: Store, party: str, public_key: bytes | None) -> tuple[bytes, 
     """Every key that a party has had here, the oldest first; `public_key` is the one it has now."""
     earlier = tuple(row.public_key for row in store.known_keys(party) if row.state != "next")
     return earlier if public_key is None else (*earlier, public_key)
-
-
-def shown(public_key: bytes) -> str:
-    """The fingerprint of a key as people compare it: eight groups of four figures."""
-    text = fingerprint(public_key).hex()
-    return " ".join(text[at : at + 4] for at in range(0, 32, 4))
