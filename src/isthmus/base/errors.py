@@ -503,6 +503,12 @@ POLICY: dict[str, Entry] = {
         "Add noise (privacy.dp in the task file), or have the helper's operator allow more: isthmus helper allow --plain-max.",
         "请在任务文件中设置 privacy.dp 以加入噪声，或请协助方运维放宽：isthmus helper allow --plain-max。",
     ),
+    "not_enrolled": Entry(
+        "{leader} does not take this device into its fleet: {why}.",
+        "{leader} 未接受本设备加入设备群：{why}。",
+        "Let the app sign in again, so that the device gets a new ticket.",
+        "请在应用中重新登录，以便设备获得新的注册凭证。",
+    ),
     "leader_unknown": Entry(
         "The helper does not serve the leader {leader} with this enrolment authority.",
         "协助方不为使用该注册机构的主导方 {leader} 提供服务。",

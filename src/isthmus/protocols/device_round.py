@@ -461,8 +461,11 @@ def pack_blob(body: bytes, base: bytes | None = None) -> bytes:
     return min(whole, delta, key=len)
 
 
-def unpack_blob(packed: bytes, name: bytes, base: bytes | None = None) -> bytes:
-    """The blob whose SHA-256 is `name`. Raises PeerError `content_mismatch`, `bad_message`."""
+def unpack_blob(packed: bytes, name: bytes | None, base: bytes | None = None) -> bytes:
+    """The blob whose SHA-256 is `name`; None for a signed task, which shows by itself whether it is the one that was asked for.
+
+    Raises PeerError `content_mismatch`, `bad_message`.
+    """
     if not packed or packed[:1] not in (_WHOLE, _DELTA) or (packed[:1] == _DELTA and base is None):
         raise PeerError("bad_message", why="a blob is packed in an unknown way")
     body = _inflate(packed[1:])
@@ -470,7 +473,7 @@ def unpack_blob(packed: bytes, name: bytes, base: bytes | None = None) -> bytes:
         if len(body) != len(base):
             raise PeerError("bad_message", why="a delta does not fit what it is for")
         body = _xor(_unshuffled(body), base)
-    if hashlib.sha256(body).digest() != name:
+    if name is not None and hashlib.sha256(body).digest() != name:
         raise PeerError("content_mismatch", what="a blob")
     return body
 
