@@ -162,7 +162,9 @@ class FakeLeader:
         if model is None:
             model = self.head(manifest).init(SEED)
         models = (self.keep(model),) * (1 if kind == "train" else 2)
-        control = self.keep(np.zeros(manifest.parameters)) if manifest.local.corrected and kind == "train" else None
+        control = (
+            self.keep(np.zeros(manifest.parameters)) if manifest.local.corrected and kind == "train" else None
+        )
         shown = Round(manifest.digest, number, kind, models, control)
         self.offer = Offer(shown, self.clock.ms + 3_600_000)
         return self.offer
@@ -176,7 +178,9 @@ class FakeLeader:
         report, terms = Report.decode(body), terms_of(manifest, offer.round)
         words = terms.ring.unpack(report.masked)
         for place, (_, sealing) in enumerate(self.helper_keys):
-            seed = sealing.open(report.sealed[place].tobytes(), secure_sum._seed_words(terms, report.id, place))
+            seed = sealing.open(
+                report.sealed[place].tobytes(), secure_sum._seed_words(terms, report.id, place)
+            )
             words = words - secure_sum._mask_of(terms, report.id, seed)
         cut = words & words.dtype.type(256**terms.width_bytes - 1)
         return terms.ring.lower(cut)
@@ -185,9 +189,7 @@ class FakeLeader:
 
     def config(self, **changed: Any) -> Config:
         card = LeaderCard("cloud-co", f"127.0.0.1:{self.port}", self.key.public, self.certificate.decode())
-        return replace(
-            Config("phones", "8.2", card, self.authority.public, self.helpers, None), **changed
-        )
+        return replace(Config("phones", "8.2", card, self.authority.public, self.helpers, None), **changed)
 
     def login(self, device: bytes) -> Ticket:
         return ticket(self.authority, population_digest("phones", self.key.public), device, FAR_MS)
@@ -279,6 +281,8 @@ def live(device: Device, items: int = 40, seed: int = 3) -> NDArray[np.float64]:
     """A person who shares what points along the first axis; gives the features."""
     x = np.random.default_rng(seed).normal(size=(items, INPUTS))
     for i, features in enumerate(x):
-        kept = device.observe(f"photo-{i}", {"embedding": features.tolist()}, "share" if features[0] > 0 else "shown")
+        kept = device.observe(
+            f"photo-{i}", {"embedding": features.tolist()}, "share" if features[0] > 0 else "shown"
+        )
         assert kept
     return x
