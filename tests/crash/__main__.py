@@ -5,6 +5,8 @@
     doubles      two such blows in one job
     full-disk    every such write fails as on a full disk, and the next ones for a second
     line         the line cut, held up and its requests doubled by a proxy, all through the job
+    rounds       device rounds: leader or helper killed, or its disk full, at every write; two kills at random instants;
+                 30 % of the devices vanish. `identical` is then `exact`: each model is that of the reports that were counted
 
 Without --full a seeded sample of each. A point that was not reached (the process had ended) is not counted.
 """
@@ -19,9 +21,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.crash.fleet_lab import PROCESSES, FleetBlow, FleetLab
 from tests.crash.lab import PARTIES, Blow, Lab, Outcome, random_blows
 
-KINDS = ("boundaries", "instants", "doubles", "full-disk", "line")
+JOBS = ("boundaries", "instants", "doubles", "full-disk", "line")
+KINDS = (*JOBS, "rounds")
 SAMPLE = 6
 INSTANTS = DOUBLES = 200
 LINES = 20
@@ -41,13 +45,20 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     share, shares = (int(part) for part in chosen.share.split("/"))
     bad = 0
+    kinds = chosen.kind or KINDS
     with tempfile.TemporaryDirectory(prefix="isthmus-sweep-") as root:
+        if "rounds" in kinds:
+            line = sweep_rounds(FleetLab(Path(root)), chosen.full, chosen.seed, share, shares)
+            print(json.dumps(line), flush=True)
+            bad += line["points"] - min(line["finished"], line["exact"])
+        if not set(kinds) & set(JOBS):
+            return 1 if bad else 0
         lab = Lab(Path(root), chosen.engine)
         wanted = lab.run([])
         if not wanted.finished:
             print(json.dumps({"kind": "undisturbed", "finished": False, "errors": wanted.errors}), flush=True)
             return 1
-        for kind in chosen.kind or KINDS:
+        for kind in [kind for kind in kinds if kind in JOBS]:
             points = experiments(kind, wanted, chosen.full, chosen.seed)[share - 1 :: shares]
             line = sweep(lab, kind, points, wanted)
             print(json.dumps({"engine": chosen.engine, **line}), flush=True)
@@ -106,6 +117,43 @@ def sweep(lab: Lab, kind: str, experiments: list[list[Blow]], wanted: Outcome) -
             }
             for blows, o in struck
             if not o.finished or o.digests != wanted.digests
+        ],
+    }
+
+
+def sweep_rounds(lab: FleetLab, full: bool, seed: int, share: int, shares: int) -> dict[str, Any]:
+    """Every boundary of leader and helpers, once killed and once with a full disk, and pairs of kills at random instants."""
+    draw = random.Random(seed)
+    wanted = lab.run([])
+    points = [
+        [FleetBlow(process, point, how=how)]
+        for process, count in sorted(wanted.passed.items())
+        for point in range(1, count + 1)
+        for how in ("kill", "full")
+    ]
+    pairs = [
+        [FleetBlow(draw.choice(PROCESSES), after_s=draw.uniform(0.5, wanted.wall_s)) for _ in range(2)]
+        for _ in range(DOUBLES if full else 2)
+    ]
+    chosen = ([*points, *pairs] if full else [*draw.sample(points, SAMPLE), *pairs])[share - 1 :: shares]
+    outcomes = [(blows, lab.run(blows)) for blows in chosen]
+    struck = [(blows, o) for blows, o in outcomes if o.struck or not o.finished]
+    return {
+        "kind": "rounds",
+        "points": len(struck),
+        "finished": sum(o.finished for _, o in struck),
+        "exact": sum(o.exact for _, o in struck),
+        "rounds": sum(o.rounds for _, o in struck),
+        "given_up": sum(o.given_up for _, o in struck),
+        "max_gap_s": round(max((o.gap_s for _, o in struck), default=0.0), 2),
+        "max_over_s": round(max((o.over_s for _, o in struck), default=0.0), 2),
+        "missed": len(outcomes) - len(struck),
+        "undisturbed_s": round(wanted.wall_s, 1),
+        "passed": wanted.passed,
+        "failures": [
+            {"blows": [repr(b) for b in blows], "errors": o.errors, "finished": o.finished}
+            for blows, o in struck
+            if not (o.finished and o.exact)
         ],
     }
 

@@ -54,7 +54,8 @@ class Fate:
             if what == "before file":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             full = sqlite3.OperationalError("database or disk is full")
-            raise full if what == "before checkpoint" else files.disk_trouble(Path("node.db"), str(full))
+            rows = ("before checkpoint", "before fleet", "before helper")
+            raise full if what in rows else files.disk_trouble(Path("node.db"), str(full))
 
 
 def spoil_line(seed: int) -> None:

@@ -190,6 +190,8 @@ class Phone:
         self.outcome: Outcome | None = None
         self.answered: Answer | None = None
         self.sent: list[Report] = []
+        self.plain: dict[bytes, NDArray[np.int64]] = {}
+        """What its reports hold, for a judge."""
         self.releases: list[Signed] = []
 
     async def call(self, path: str, body: bytes, method: str = "POST") -> tuple[int, bytes]:
@@ -235,8 +237,10 @@ class Phone:
     async def make(self, offer: Offer) -> Report:
         manifest = await self.manifest(offer.round)
         model = vector_of(unpack_blob(await self.blob(offer.round.models[0]), offer.round.models[0]))
-        terms = terms_of(manifest, offer.round)
-        return seal(terms, self.values(manifest, offer, model), 1, self.key, self.ticket)
+        values = self.values(manifest, offer, model)
+        report = seal(terms_of(manifest, offer.round), values, 1, self.key, self.ticket)
+        self.plain[report.id] = values
+        return report
 
     async def send(self, report: Report) -> Receipt:
         status, body = await self.call("reports", report.encode())
