@@ -19,6 +19,7 @@ import pytest
 from isthmus.base.typed_json import read, write
 from isthmus.client.temporary import end
 from isthmus.crypto.seal import PartyKey
+from isthmus.device.config import Config
 from isthmus.fleet.cards import LeaderCard, read_card
 from isthmus.protocols.device_round import (
     DEVICE_HEADER,
@@ -43,29 +44,28 @@ Call = Callable[..., tuple[int, Any, str]]
 class Phone:
     """A device that has nothing but what `fleet app` and `fleet ticket` print."""
 
-    def __init__(self, app: dict[str, str]) -> None:
+    def __init__(self, app: Config) -> None:
         self.key = PartyKey.generate()
         self._app = app
-        self._leader = bytes.fromhex(app["leader_key"])
-        host, _, port = app["leader"].removeprefix("https://").rpartition(":")
-        context = client_context(certificate_der(app["certificate"].encode()))
-        self._line = http.client.HTTPSConnection(host, int(port), context=context, timeout=20)
+        host, port = app.leader.place
+        context = client_context(certificate_der(app.leader.certificate.encode()))
+        self._line = http.client.HTTPSConnection(host, port, context=context, timeout=20)
 
     def ask(self, what: str, said: Enrol | CheckIn) -> tuple[int, bytes]:
         body = write(said)
-        signature = self.key.sign(request_text(self._leader, PATH + what, body))
+        signature = self.key.sign(request_text(self._app.leader.key, PATH + what, body))
         headers = {DEVICE_HEADER: self.key.public.hex(), SIGNATURE_HEADER: signature.hex()}
         self._line.request("POST", PATH + what, body, headers)
         reply = self._line.getresponse()
         return reply.status, reply.read()
 
     def enrol(self, ticket: dict[str, Any]) -> tuple[int, bytes]:
-        said = Enrol(self._app["population"], bytes.fromhex(ticket["ticket"]), ticket["expires_ms"], "8.2")
+        said = Enrol(self._app.population, bytes.fromhex(ticket["ticket"]), ticket["expires_ms"], "8.2")
         return self.ask("enrol", said)
 
     def check_in(self) -> Answer:
         conditions = Conditions(True, True, True, 1000, 20.0)
-        status, body = self.ask("check-in", CheckIn(self._app["population"], "8.2", conditions, None, 0))
+        status, body = self.ask("check-in", CheckIn(self._app.population, "8.2", conditions, None, 0))
         assert status == 200, body
         return read(Answer, body)
 
@@ -138,14 +138,17 @@ def test_a_fleet_from_its_making_to_a_blocked_device(call: Call, home: Path, tmp
         assert (code, started["state"]) == (0, "running")
         assert call(*at, "fleet", "run", task)[0] == 4
         with leading(home, "--listen", "127.0.0.1:0") as led:
-            code, app, _ = call(*at, "fleet", "app", "phones")
-            assert app["leader"] == led["address"] == f"https://127.0.0.1:{led['port']}"
-            assert Path(led["certificate"]).read_text() == app["certificate"]
+            code, printed, _ = call(*at, "fleet", "app", "phones", "--app-version", "8.2")
+            app = Config.from_json(json.dumps(printed))
+            assert f"https://{app.leader.address}" == led["address"] == f"https://127.0.0.1:{led['port']}"
+            assert Path(led["certificate"]).read_text() == app.leader.certificate
+            assert (app.authority, app.epsilon_most) == (authority.public, 8.0)
+            assert call(*at, "fleet", "app", "phones", "--any-privacy")[1]["epsilon_most"] is None
             phone = Phone(app)
             signing = ("--authority", secret, "--fleet", "phones", "--device", phone.key.public.hex())
             code, ticket, _ = call(*at, "fleet", "ticket", *signing)
             # The back end of an app needs no node.
-            _, same, _ = call("fleet", "ticket", *signing, "--leader", app["leader_key"], "--days", 2)
+            _, same, _ = call("fleet", "ticket", *signing, "--leader", app.leader.key.hex(), "--days", 2)
             assert phone.enrol(same)[0] == 200
             assert phone.enrol(ticket)[0] == 200
             stranger = Phone(app)

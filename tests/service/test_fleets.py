@@ -103,12 +103,16 @@ def test_a_fleet_is_made_once_and_shows_what_it_has(tmp_path: Path) -> None:
         assert kinds(node)[-1] == ("fleet.made", "bank/local", "phones")
         node.fleets.folder.certificate.write_text("PEM")
         node.fleets.folder.keep_place(Place("0.0.0.0:8444", "https://leader.example:8444"))
-        assert (await get(client, "/fleets/phones"))["app"] == {
-            "leader": "https://leader.example:8444",
+        app = (await get(client, "/fleets/phones"))["app"]
+        fleet_shapes.AppShape.model_validate(app)
+        assert app["leader"] == {
+            "name": "bank",
+            "address": "leader.example:8444",
+            "key": node.key.public.hex(),
             "certificate": "PEM",
-            "leader_key": node.key.public.hex(),
-            "population": "phones",
         }
+        assert (app["population"], app["authority"]) == ("phones", AUTHORITY.public.hex())
+        assert [each["name"] for each in app["helpers"]] == ["app-co", "audit-house"]
 
     asking(tmp_path, play)
 

@@ -348,7 +348,7 @@ def ticket(
             app = client.fleet(name)["app"]
         if app is None:
             raise _no_leader(name)
-        leader_key = app["leader_key"]
+        leader_key = app["leader"]["key"]
     population = population_digest(name, bytes.fromhex(_key(leader_key, "--leader")))
     until = datetime.now(UTC) + timedelta(days=days)
     made = sign_ticket(
@@ -360,15 +360,28 @@ def ticket(
 
 @fleet.command()
 @click.argument("name")
+@click.option("--app-version", default="1.0", show_default=True, help="Version of the app that it goes into.")
+@click.option("--epsilon-most", type=click.FloatRange(0, min_open=True),
+              help="Devices refuse tasks that promise less privacy; what the fleet has in all, if left out.")  # fmt: skip
+@click.option(
+    "--any-privacy", is_flag=True, help="Devices take any task, also one without differential privacy."
+)
 @common
 @pass_settings
-def app(settings: Settings, name: str) -> None:
-    """Print the JSON that goes into the app: where the leader is, its certificate and key, the name of the fleet."""
+def app(
+    settings: Settings, name: str, app_version: str, epsilon_most: float | None, any_privacy: bool
+) -> None:
+    """Print the JSON that goes into the app: the leader and its certificate, who enrols devices, the helpers that it accepts."""
+    from isthmus.device.config import Config
+
     with settings.client() as client:
         found = client.fleet(name)["app"]
     if found is None:
         raise _no_leader(name)
-    click.echo(json.dumps(found, indent=2))
+    most = None if any_privacy else epsilon_most or found["epsilon_most"]
+    text = json.dumps({**found, "app_version": app_version, "epsilon_most": most}, indent=2)
+    Config.from_json(text)
+    click.echo(text)
 
 
 def task_text(file: Path) -> tuple[str, str]:

@@ -37,7 +37,7 @@ class FleetView(TypedDict):
     budget: dict[str, float]
     release: ReleaseView | None
     leader_running: bool
-    app: dict[str, str] | None
+    app: dict[str, Any] | None
 
 
 class DeviceView(TypedDict):

@@ -13,10 +13,16 @@ _KEY = "5f" * 32
 _PURPOSE = "Rank a person's own photos by how much that person is likely to enjoy them"
 _BUDGET = {"epsilon": 8.0, "delta": 1e-6, "epsilon_left": 4.0, "delta_left": 9e-7}
 _APP = {
-    "leader": "https://leader.example:8444",
-    "certificate": "-----BEGIN CERTIFICATE-----\n...",
-    "leader_key": _KEY,
     "population": "album-phones",
+    "leader": {
+        "name": "cloud-co",
+        "address": "leader.example:8444",
+        "key": _KEY,
+        "certificate": "-----BEGIN CERTIFICATE-----\n...",
+    },
+    "authority": _KEY,
+    "helpers": [{"name": "audit-house", "signing": _KEY, "sealing": _KEY}],
+    "epsilon_most": 8.0,
 }
 _RELEASE = {
     "number": 3,
@@ -88,15 +94,37 @@ class SpentShape(BaseModel):
     delta: float
 
 
+class AppLeaderShape(BaseModel):
+    """Where devices find the leader, the key (Ed25519) and the one certificate (PEM) by which they know it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    address: str
+    key: str
+    certificate: str
+
+
+class AppHelperShape(BaseModel):
+    """A helper that the app accepts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    signing: str
+    sealing: str
+
+
 class AppShape(BaseModel):
-    """What goes into the app: where the leader is, its certificate (PEM), its key, the name of the fleet."""
+    """What goes into the app. `epsilon_most`: its devices refuse tasks that promise less privacy; null takes any."""
 
     model_config = _like(_APP)
 
-    leader: str
-    certificate: str
-    leader_key: str
     population: str
+    leader: AppLeaderShape
+    authority: str
+    helpers: list[AppHelperShape]
+    epsilon_most: float | None
 
 
 class ReleaseShape(BaseModel):

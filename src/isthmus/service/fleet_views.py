@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from isthmus.base.typed_json import read
+from isthmus.base.typed_json import plain, read
 from isthmus.fleet import rollout
 from isthmus.fleet.cards import HelperCard
 from isthmus.fleet.models import read_figures
@@ -40,20 +40,27 @@ def fleet_view(fleets: Fleets, population: Population) -> dict[str, Any]:
         "budget": budget_of(fleets.ledger(population)),
         "release": release and release_view(fleets, name, release),
         "leader_running": fleets.folder.running(),
-        "app": app_view(fleets, name),
+        "app": app_view(fleets, population),
     }
 
 
-def app_view(fleets: Fleets, name: str) -> dict[str, Any] | None:
-    """What goes into the app; None before a leader was started for the first time."""
+def app_view(fleets: Fleets, population: Population) -> dict[str, Any] | None:
+    """What goes into the app, beside its version (`device/config.py`); None before a leader was started for the first time."""
     place = fleets.folder.place()
     if place is None:
         return None
-    return {
-        "leader": place.address,
+    leader = {
+        "name": fleets.own,
+        "address": place.address.removeprefix("https://"),
+        "key": fleets.key.public.hex(),
         "certificate": fleets.folder.certificate.read_text("ascii"),
-        "leader_key": fleets.key.public.hex(),
-        "population": name,
+    }
+    return {
+        "population": population.name,
+        "leader": leader,
+        "authority": population.authority.hex(),
+        "helpers": [plain(card.helper) for card, _ in fleets.helpers()],
+        "epsilon_most": population.epsilon,
     }
 
 
