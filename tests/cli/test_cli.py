@@ -76,6 +76,13 @@ def test_help_stands_for_every_command(call: Callable[..., Any]) -> None:
         *(("user", verb) for verb in ("add", "ls", "rm", "reset", "roles", "password")),
         *(("token", verb) for verb in ("new", "ls", "revoke")),
         *(("sign-in",), ("sign-out",)),
+        *(
+            ("fleet", verb)
+            for verb in ("new", "ls", "show", "plan", "run", "watch", "stop", "kill", "rollout")
+        ),
+        *(("fleet", verb) for verb in ("devices", "block", "ticket", "app", "simulate")),
+        *(("fleet", "helper", "add"), ("fleet", "helper", "ls")),
+        *(("leader", verb) for verb in ("serve", "card", "status")),
         *(("job", verb) for verb in ("plan", "run", "ls", "show", "watch", "accept", "refuse")),
     ):
         code, out, _ = call(*arguments, "--help")

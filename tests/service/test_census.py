@@ -89,6 +89,21 @@ TABLE: dict[tuple[str, str], tuple[int, int, str]] = {
     ("POST", "/api/v1/jobs/{job_id}/resume"): (401, 404, "modeller operator"),
     ("POST", "/api/v1/jobs/{job_id}/stop"): (401, 404, "modeller approver operator"),
     ("POST", "/api/v1/jobs/{job_id}/clone"): (401, 404, "modeller"),
+    ("GET", "/api/v1/fleets"): (401, 200, WORK),
+    ("POST", "/api/v1/fleets"): (401, 422, "modeller operator"),
+    ("GET", "/api/v1/fleets/{name}"): (401, 404, WORK),
+    ("POST", "/api/v1/fleets/{name}/kill"): (401, 404, "modeller approver operator"),
+    ("GET", "/api/v1/fleets/{name}/devices"): (401, 404, WORK),
+    ("POST", "/api/v1/fleets/{name}/block"): (401, 422, "modeller operator"),
+    ("GET", "/api/v1/fleets/{name}/releases"): (401, 404, WORK),
+    ("POST", "/api/v1/fleets/{name}/rollout"): (401, 422, "modeller operator"),
+    ("POST", "/api/v1/fleets/{name}/tasks/plan"): (401, 422, WORK),
+    ("GET", "/api/v1/fleets/{name}/tasks"): (401, 404, WORK),
+    ("POST", "/api/v1/fleets/{name}/tasks"): (401, 422, "modeller"),
+    ("GET", "/api/v1/fleets/{name}/tasks/{task}"): (401, 404, WORK),
+    ("POST", "/api/v1/fleets/{name}/tasks/{task}/stop"): (401, 404, "modeller approver operator"),
+    ("GET", "/api/v1/helpers"): (401, 200, WORK),
+    ("POST", "/api/v1/helpers"): (401, 422, "modeller operator"),
 }
 DOOR = ("POST", "/api/v1/sign-in")
 
@@ -177,7 +192,7 @@ def expected(method: str, path: str, role: UserRole, kind: str, permitted: int, 
 
 
 def test_an_auditor_may_read_everything_and_change_nothing() -> None:
-    own = {"/api/v1/sign-in", "/api/v1/sign-out", "/api/v1/jobs/plan"}
+    own = {"/api/v1/sign-in", "/api/v1/sign-out", "/api/v1/jobs/plan", "/api/v1/fleets/{name}/tasks/plan"}
     for (method, path), right in RIGHTS.items():
         if path == "/api/v1/backup":  # the whole database, for who looks after the node
             assert right.roles == {"operator"}

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from isthmus.base.canonical import canonical_json
 from isthmus.jobs.spec import parse_job, resolve
-from isthmus.service import agreement_shapes, api, shapes, user_shapes
+from isthmus.service import agreement_shapes, api, fleet_shapes, shapes, user_shapes
 from isthmus.service.node import Node
 from isthmus.service.rights import RIGHTS
 from isthmus.store.records import Answer, StoredJob, StoredPartner
@@ -36,9 +36,11 @@ def test_every_example_has_its_shape() -> None:
         importlib.import_module(room.name)
         for room in pkgutil.iter_modules(api.__path__, "isthmus.service.api.")
     ]
-    answers = [m for room in (shapes, user_shapes, agreement_shapes) for m in models(room, BaseModel)]
+    answers = [
+        m for room in (shapes, user_shapes, agreement_shapes, fleet_shapes) for m in models(room, BaseModel)
+    ]
     bodies = [model for room in rooms for model in models(room, BaseModel)]
-    assert (len(answers), len(bodies)) == (35, 20)
+    assert (len(answers), len(bodies)) == (45, 26)
     for model in answers + bodies:
         for example in model.model_json_schema()["examples"]:
             model.model_validate(example)

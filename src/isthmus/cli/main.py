@@ -20,20 +20,8 @@ BAD_ARGUMENTS, NOT_ALLOWED, BUG, INTERRUPTED = 4, 2, 5, 130
 
 COMMANDS = (
     *("init", "serve", "health", "doctor", "version", "partner", "dataset", "grant", "project", "job"),
-    *(
-        "approval",
-        "audit",
-        "backup",
-        "restore",
-        "relay",
-        "helper",
-        "user",
-        "token",
-        "sign-in",
-        "sign-out",
-        "try",
-    ),
-    "demo",
+    *("approval", "audit", "backup", "restore", "relay", "user", "token", "sign-in", "sign-out", "try"),
+    *("demo", "fleet", "leader", "helper"),
 )
 SIGN_IN = frozenset({"sign_in", "wrong_sign_in", "second_factor", "locked_out", "role"})
 
@@ -130,6 +118,14 @@ class _Commands(click.Group):
                 from isthmus.cli.try_ import try_
 
                 return try_
+            case "fleet":
+                from isthmus.cli.fleet import fleet
+
+                return fleet
+            case "leader":
+                from isthmus.cli.leader import leader
+
+                return leader
             case "demo":
                 from isthmus.cli.demo import demo
 

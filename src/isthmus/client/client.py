@@ -15,6 +15,7 @@ import httpx
 
 from isthmus.base.errors import IsthmusError, LocalError, rebuild
 from isthmus.client.agreements import AgreementCalls
+from isthmus.client.fleets import FleetCalls
 from isthmus.client.users import UserCalls
 from isthmus.store.audit import AuditCheck, AuditLine, Head, KeptHead, line_of
 from isthmus.store.folder import NodeFolder
@@ -134,7 +135,7 @@ class AuditHeads(TypedDict):
     heads: list[dict[str, Any]]
 
 
-class Client(UserCalls, AgreementCalls):
+class Client(UserCalls, AgreementCalls, FleetCalls):
     """One node, found through its folder. Close it, or use it in a `with`."""
 
     def __init__(self, folder: NodeFolder, language: str = "en") -> None:

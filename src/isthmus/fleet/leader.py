@@ -225,11 +225,12 @@ class Leader:
             desk.devices = sum(not device.revoked for device in devices)
             self._devices.update({device.key: device for device in devices})
             self._releases[name] = self.rows.releases(name)
+        released = {each.task for releases in self._releases.values() for each in releases}
         for row in self.rows.tasks():
             known = self._tasks.get(row.digest)
             if known is not None:
                 self._tasks[row.digest] = replace(known, row=row)
-            elif row.state == RUNNING:
+            elif row.state == RUNNING or row.digest in released:  # whose shares still grow
                 paper = Signed(row.manifest, row.signature)
                 manifest = read_paper(Manifest, paper, self._key.public)
                 self._tasks[row.digest] = Running(load_task(row.document.encode()), manifest, row)
@@ -535,13 +536,14 @@ class Leader:
 
     def _roll_back(self, running: Running, now_ms: int) -> None:
         """Puts the model before the newest release back, as a release of its own."""
-        live = [each for each in self.rows.releases(running.row.population) if each.state == rollout.LIVE]
-        if len(live) < 2:
+        releases = self.rows.releases(running.row.population)
+        newest = releases[0]
+        before = rollout.before(releases, newest)
+        if before is None:
             return
-        newest, before = live[0], live[1]
-        last = len(running.file.rollout.steps) - 1
-        instead = self._release(running, before.model, models.read_figures(before.figures), now_ms, last)
-        self.rows.roll_back(running.row.population, newest.number, replace(instead, task=before.task))
+        steps = self._tasks[before.task].file.rollout.steps if before.task in self._tasks else (1.0,)
+        instead = rollout.again(before, newest.number + 1, steps, self._key, now_ms)
+        self.rows.roll_back(running.row.population, newest.number, instead)
 
     def _step_releases(self) -> None:
         for population, releases in self._releases.items():

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from isthmus.base.typed_json import write
+from isthmus.crypto.seal import PartyKey
 from isthmus.fleet.task import Gate, Rollout
+from isthmus.protocols.device_round import Release, sign_paper
 from isthmus.store.fleet import ReleaseRow
 
 LIVE = "live"
@@ -26,11 +30,29 @@ def covers(release: ReleaseRow, steps: Sequence[float], device: bytes) -> bool:
 def release_for(
     device: bytes, releases: Sequence[ReleaseRow], steps: Mapping[bytes, Sequence[float]]
 ) -> ReleaseRow | None:
-    """The release that a device uses, of those newest first; `steps` of each task."""
+    """The release that a device uses, of those newest first; `steps` of each task. Who is not yet in the share of the newest
+    keeps the one before it."""
     for release in releases:
         if release.state == LIVE and covers(release, steps.get(release.task, (1.0,)), device):
             return release
     return None
+
+
+def before(releases: Sequence[ReleaseRow], newest: ReleaseRow) -> ReleaseRow | None:
+    """The release that comes back when the newest is taken back: the last one before it, of another model, that was not."""
+    for release in releases:
+        if release.number < newest.number and release.state == LIVE and release.model != newest.model:
+            return release
+    return None
+
+
+def again(
+    release: ReleaseRow, number: int, steps: Sequence[float], leader: PartyKey, now_ms: int
+) -> ReleaseRow:
+    """An earlier release under a new number, for all devices at once."""
+    paper = sign_paper(Release(release.population, release.task, release.model, number), leader)
+    signed = write(paper).decode()
+    return replace(release, number=number, signed=signed, step=len(steps) - 1, since_ms=now_ms, state=LIVE)
 
 
 def next_step(release: ReleaseRow, rollout: Rollout, now_ms: int) -> int | None:

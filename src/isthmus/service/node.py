@@ -16,6 +16,7 @@ from isthmus.service.approvals import Approvals
 from isthmus.service.audit import Audit
 from isthmus.service.backup import settle
 from isthmus.service.datasets import Datasets
+from isthmus.service.fleets import Fleets
 from isthmus.service.grants import Grants
 from isthmus.service.jobs import Jobs
 from isthmus.service.joining import Side
@@ -37,6 +38,7 @@ from isthmus.service.users import Users
 from isthmus.service.vault import Vault
 from isthmus.store.audit import AuditKind
 from isthmus.store.folder import NodeFolder
+from isthmus.store.leader_folder import LeaderFolder
 from isthmus.store.sql import SqlStore
 from isthmus.wire.link import Link, Proxy, Relayed, certificate_der, server_context
 from isthmus.wire.message import Message
@@ -112,6 +114,7 @@ class Node:
             folder.record_key(),
             worker,
         )
+        self.fleets = Fleets(self.config.party, LeaderFolder(folder.home), key, self.audit, clock)
         self.partner_lines = PartnerLines(self.link, self._greeting, self._take)
         self.keys.say = self._say_to_all
         self.partners = Partners(
@@ -158,6 +161,7 @@ class Node:
         await self.rates.close()
         await self.partner_lines.close()
         await self.link.close()
+        self.fleets.close()
         self.store.close()
 
     async def _join(self, body: bytes, caller: str) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from datetime import timedelta
 
 from starlette.datastructures import Headers
@@ -26,7 +27,7 @@ from isthmus.store.records import KeptReply, Store
 HEADER = "idempotency-key"
 KEPT = timedelta(hours=24)
 KEY_MAX = 128
-_MAKES_NOTHING = frozenset({"/api/v1/jobs/plan"})
+_MAKES_NOTHING = re.compile(r"/api/v1/(jobs|fleets/[^/]+/tasks)/plan")
 
 
 class Once:
@@ -44,7 +45,7 @@ class Once:
         headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
         key = headers.get(HEADER)
         right: Right | None = scope.get("right")
-        makes = right is not None and right.reply != "never" and scope["path"] not in _MAKES_NOTHING
+        makes = right is not None and right.reply != "never" and not _MAKES_NOTHING.fullmatch(scope["path"])
         if key is None or right is None or scope["method"] != "POST" or not makes:
             await self._app(scope, receive, send)
             return

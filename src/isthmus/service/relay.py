@@ -49,7 +49,7 @@ async def _serve(
 ) -> None:
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
-    names = [] if _unspecified(host) else [host]
+    names = [] if unspecified(host) else [host]
     relay = Relay(folder.prepare(names), parties)
     over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -67,7 +67,8 @@ async def _serve(
         await relay.close()
 
 
-def _unspecified(host: str) -> bool:
+def unspecified(host: str) -> bool:
+    """Whether it stands for all addresses of a machine, and so for none that could be called."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:

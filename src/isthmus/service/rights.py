@@ -94,6 +94,21 @@ RIGHTS: dict[tuple[str, str], Right] = {
     ("POST", "/api/v1/jobs/{job_id}/resume"): _may("modeller", "operator"),
     ("POST", "/api/v1/jobs/{job_id}/stop"): _may("modeller", "approver", "operator"),
     ("POST", "/api/v1/jobs/{job_id}/clone"): _may("modeller"),
+    ("GET", "/api/v1/fleets"): _may(*_WORK),
+    ("POST", "/api/v1/fleets"): _may("modeller", "operator"),
+    ("GET", "/api/v1/fleets/{name}"): _may(*_WORK),
+    ("POST", "/api/v1/fleets/{name}/kill"): _may("modeller", "approver", "operator"),
+    ("GET", "/api/v1/fleets/{name}/devices"): _may(*_WORK),
+    ("POST", "/api/v1/fleets/{name}/block"): _may("modeller", "operator"),
+    ("GET", "/api/v1/fleets/{name}/releases"): _may(*_WORK),
+    ("POST", "/api/v1/fleets/{name}/rollout"): _may("modeller", "operator"),
+    ("POST", "/api/v1/fleets/{name}/tasks/plan"): _may(*_WORK),
+    ("GET", "/api/v1/fleets/{name}/tasks"): _may(*_WORK),
+    ("POST", "/api/v1/fleets/{name}/tasks"): _may("modeller"),
+    ("GET", "/api/v1/fleets/{name}/tasks/{task}"): _may(*_WORK),
+    ("POST", "/api/v1/fleets/{name}/tasks/{task}/stop"): _may("modeller", "approver", "operator"),
+    ("GET", "/api/v1/helpers"): _may(*_WORK),
+    ("POST", "/api/v1/helpers"): _may("modeller", "operator"),
 }
 
 

@@ -93,6 +93,15 @@ class AuditKind(StrEnum):
     PROJECT_ARCHIVED = "project.archived"
     APPROVAL_GIVEN = "approval.given"
     APPROVAL_REFUSED = "approval.refused"
+    FLEET_MADE = "fleet.made"
+    FLEET_KILLED = "fleet.killed"
+    FLEET_RESUMED = "fleet.resumed"
+    FLEET_DEVICE_BLOCKED = "fleet.device_blocked"
+    FLEET_TASK_STARTED = "fleet.task_started"
+    FLEET_TASK_STOPPED = "fleet.task_stopped"
+    FLEET_ROLLED_OUT = "fleet.rolled_out"
+    FLEET_ROLLED_BACK = "fleet.rolled_back"
+    HELPER_ADDED = "helper.added"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from isthmus.service.api.audit import audit_routes
 from isthmus.service.api.backup import backup_routes
 from isthmus.service.api.common import BEARER
 from isthmus.service.api.datasets import dataset_routes
+from isthmus.service.api.fleets import fleet_routes
 from isthmus.service.api.grants import grant_routes
 from isthmus.service.api.jobs import job_routes
 from isthmus.service.api.node import node_routes, probe_routes
@@ -49,6 +50,7 @@ def make_app(node: Node, token: str | None, limits: Limits | None = None) -> Fas
     grant_routes(api, node)
     project_routes(api, node)
     approval_routes(api, node)
+    fleet_routes(api, node)
     audit_routes(api, node)
     backup_routes(api, node)
     user_routes(api, node)
