@@ -196,11 +196,17 @@ def _rotated(values: Floats, signs: Floats, back: bool = False) -> Floats:
 
 def _hadamard(values: Floats) -> Floats:
     """The normalised Walsh-Hadamard transform along the last axis, a power of two long."""
-    shape, length = values.shape, values.shape[-1]
-    half = 1
-    while half < length:
-        pairs = values.reshape(*shape[:-1], length // (2 * half), 2, half)
-        values = np.stack([pairs[..., 0, :] + pairs[..., 1, :], pairs[..., 0, :] - pairs[..., 1, :]], axis=-2)
-        half *= 2
-    scaled: Floats = values.reshape(shape) / sqrt(length)
+    scaled: Floats = _turned(values, values.shape[-1]) / sqrt(values.shape[-1])
     return scaled
+
+
+def _turned(values: Floats, length: int) -> Floats:
+    """The transform of a*b is that of b along rows and that of a along columns; small ones are a matrix product."""
+    if length <= 32:
+        matrix = np.ones((1, 1))
+        while len(matrix) < length:
+            matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+        return values @ matrix
+    high = 1 << length.bit_length() // 2
+    table = _turned(values.reshape(*values.shape[:-1], high, length // high), length // high)
+    return _turned(table.swapaxes(-1, -2), high).swapaxes(-1, -2).reshape(values.shape)
