@@ -12,6 +12,7 @@ from isthmus.base.errors import ConfigError
 from isthmus.fleet.crowd import Behaviour, Crowd, Shards, by_owner, digits_like, spread
 from isthmus.fleet.simulate import Chunk, Outcome, PlainSum, Plan, Simulation
 from isthmus.fleet.simulated_plots import drawings
+from isthmus.fleet.simulated_sum import SplitTrustSum
 from isthmus.fleet.strategies import FedAdam, FedAvg, FedBuff, FedProx, Scaffold
 from isthmus.learn.head import Head, Settings
 
@@ -79,6 +80,25 @@ def test_lies_wrap_around_in_the_ring_as_they_would_in_the_service() -> None:
     values = np.full((3, 4), top // 2, dtype=np.int64)
     total = PlainSum(0)(0, bytes(32), ring, 0.0, iter([(np.arange(3), values, np.ones(3, dtype=np.int64))]))
     assert (total == 3 * (top // 2) - 2 * top).all()
+
+
+def test_sealed_answered_and_opened_sums_give_the_same_model_bit_for_bit() -> None:
+    plan = replace(PLAN, rounds=3, cohort=60, min_cohort=20, buckets=2, rule="mean")
+    behaviour = Behaviour(flipped=0.1, scaled=0.1)
+    models = []
+    for adder in (PlainSum(0), SplitTrustSum(plan.max_per_device, 1, plan.rounds)):
+        simulation = Simulation(HEAD, shards(), HELD_OUT, plan, behaviour, adder)
+        assert [outcome.reports for outcome in simulation.outcomes()] == [60, 60, 60]
+        models.append(simulation.model)
+    assert np.array_equal(models[0], models[1])
+    strategy = FedBuff(buffer=24, weight_max=4)
+    plan = replace(plan, strategy=strategy, buckets=1)
+    models = []
+    for adder in (PlainSum(0), SplitTrustSum(plan.max_per_device, 4, plan.rounds)):
+        simulation = Simulation(HEAD, shards(), HELD_OUT, plan, behaviour, adder)
+        list(simulation.outcomes())
+        models.append(simulation.model)
+    assert np.array_equal(models[0], models[1])
 
 
 def test_devices_that_drop_out_or_are_late_are_not_counted_and_the_round_goes_on() -> None:

@@ -68,8 +68,8 @@ def by_owner(owners: NDArray[Any], most: int, seed: int) -> NDArray[np.int32]:
 class Behaviour:
     """`available`: share of the devices that could train at a moment, on average over a day; `swing`: how far that follows the
     device's own night, 0 not at all, 1 to nothing by day. `dropped`: share of asked devices that never report. A report comes
-    after `minutes` (median), log-normal with `spread`. `flipped` devices send minus their update, `scaled` ones 100 times
-    theirs, past every clip: shares of all devices."""
+    after `minutes` (median), log-normal with `spread`. `flipped` devices send minus their update, `scaled` ones
+    `factor` times theirs, past every clip: shares of all devices."""
 
     available: float = 0.25
     swing: float = 0.8
@@ -78,6 +78,7 @@ class Behaviour:
     spread: float = 0.6
     flipped: float = 0.0
     scaled: float = 0.0
+    factor: int = -100
 
     def __post_init__(self) -> None:
         shares = (
@@ -109,11 +110,11 @@ class Crowd:
         self._night = self._draw.random(devices, dtype=np.float32)
         self._free_s = np.zeros(devices)
         self.taken = np.zeros(devices, dtype=np.int32)
-        self.factors = np.ones(devices)
+        self.factors = np.ones(devices, dtype=np.int64)
         liars = self._draw.permutation(devices)
         flipped = round(behaviour.flipped * devices)
-        self.factors[liars[:flipped]] = -1.0
-        self.factors[liars[flipped : flipped + round(behaviour.scaled * devices)]] = 100.0
+        self.factors[liars[:flipped]] = -1
+        self.factors[liars[flipped : flipped + round(behaviour.scaled * devices)]] = behaviour.factor
 
     def available(self, now_s: float, most_taken: int) -> Ints:
         """Devices that check in about now and may take part once more."""

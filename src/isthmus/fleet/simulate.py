@@ -2,7 +2,7 @@
 
 What is simulated is who is there, when a report comes, and who lies (`crowd.py`). Devices train in batches, vectorised over
 devices; a batch is summed as integers before the next one, so that a million devices need no more memory than one batch.
-In the sum of a round the masks cancel: `PlainSum` leaves them out and keeps the ring; `simulated_sum.py` seals, answers and opens.
+In a sum the masks cancel: `PlainSum` leaves them out and keeps the ring; `simulated_sum.py` seals, answers and opens.
 
 Two ways to run: rounds, which end when enough reports are there or at a deadline; and, with FedBuff, a buffer that moves the
 model whenever it is full, while devices come and go.
@@ -322,7 +322,7 @@ class Simulation:
         values = encoded.values
         factors = self._crowd.factors[devices]
         if (factors != 1).any():
-            values = values * factors.astype(np.int64)[:, None]
+            values = values * factors[:, None]
         return (
             (devices, values, np.ones(len(devices), dtype=np.int64)),
             int((~under).sum()),
