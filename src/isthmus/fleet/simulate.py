@@ -4,17 +4,19 @@ What is simulated is who is there, when a report comes, and who lies (`crowd.py`
 devices; a batch is summed as integers before the next one, so that a million devices need no more memory than one batch.
 In a sum the masks cancel: `PlainSum` leaves them out and keeps the ring; `simulated_sum.py` seals, answers and opens.
 
-Two ways to run: rounds, which end when enough reports are there or at a deadline; and, with FedBuff, a buffer that moves the
-model whenever it is full, while devices come and go.
+Rounds end when enough reports are there, or at a deadline. With FedBuff several are open at once, each over the model of its
+opening, and a round that closes later moves the model less.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,8 +26,8 @@ from isthmus.base.errors import ConfigError
 from isthmus.crypto.words import Ring, ring_for
 from isthmus.fleet.combine import Rule, combine
 from isthmus.fleet.crowd import HOUR_S, Behaviour, Crowd, Ints, Shards, Values
-from isthmus.fleet.strategies import FedAvg, FedBuff, FedProx, Known, Scaffold, State, staleness_weight
-from isthmus.learn.head import Head, Settings
+from isthmus.fleet.strategies import FedAvg, FedBuff, FedProx, Scaffold, State, Strategy, staleness_weight
+from isthmus.learn.head import Head, Settings, control_after
 from isthmus.learn.quantise import Encoding
 from isthmus.privacy.accountant import epsilon_of, rho_of
 from isthmus.privacy.clip import clip
@@ -41,7 +43,7 @@ class Plan:
 
     settings: Settings
     clip_norm: float
-    strategy: Known = field(default_factory=FedAvg)
+    strategy: Strategy = field(default_factory=FedAvg)
     rounds: int = 20
     cohort: int = 1000
     min_cohort: int = 100
@@ -58,23 +60,15 @@ class Plan:
     seed: int = 0
     batch: int = 64
     threads: int = 1
+    at_once: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_cohort <= self.cohort or self.buckets * self.min_cohort > self.cohort:
-            raise ConfigError(
-                "out_of_bounds",
-                field="robust.buckets",
-                value=self.buckets,
-                allowed="buckets x min_cohort within the cohort",
-            )
-
-    @property
-    def weight_max(self) -> int:
-        return self.strategy.weight_max if isinstance(self.strategy, FedBuff) else 1
+            raise _bounds("robust.buckets", self.buckets, "buckets x min_cohort within the cohort")
 
 
 Chunk = tuple[Ints, Ints, Ints]
-"""Devices, their encoded updates `(devices, words)` already times their weight, and the weights."""
+"""Devices, what they send `(devices, words)`, already times their weight, and the weights."""
 
 
 class Adder(Protocol):
@@ -110,7 +104,7 @@ class PlainSum:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One round, or one filling of the buffer. `hours` since the start; `reason` says why nothing was published."""
+    """One round that has closed, `hours` after the start. `clipped`: share of reports; `reason`: why nothing was published."""
 
     round: int
     hours: float
@@ -128,6 +122,20 @@ class Outcome:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A round that takes reports until `closes_s`; `taken` reports in time, made from `model`, the `version`-th."""
+
+    closes_s: float
+    number: int
+    taken: Ints
+    asked: int
+    dropped: int
+    late: int
+    model: NDArray[Any]
+    version: int
+
+
 class Simulation:
     """One task over one crowd. `outcomes` runs it; `model` is the newest one."""
 
@@ -142,192 +150,137 @@ class Simulation:
         seed = hashlib.sha256(f"simulation/{plan.seed}".encode()).digest()
         self.model: NDArray[Any] = head.init(seed).astype(np.float64)
         self._state: State = plan.strategy.start(self.model)
-        self._encoding = Encoding.fitted(
-            head.size * plan.strategy.vectors, plan.bits, plan.clip_norm, seed if plan.rotate else None
-        )
-        self._ring = ring_for(plan.bits, self._most_reports, plan.weight_max, plan.noise_std)
-        self._settings = plan.settings
+        self.ring = ring_for(plan.bits, plan.cohort, 1, plan.noise_std)
         if isinstance(plan.strategy, FedProx) and not plan.settings.proximal:
-            raise ConfigError(
-                "out_of_bounds", field="local.proximal", value=0, allowed="above 0 with fedprox"
-            )
+            raise _bounds("local.proximal", 0, "above 0 with fedprox")
+        if plan.at_once > 1 and not isinstance(plan.strategy, FedBuff):
+            raise _bounds("rounds.at_once", plan.at_once, "1, or fedbuff as the strategy")
         self._variates: Values | None = None
         if isinstance(plan.strategy, Scaffold):
             if 4 * shards.devices * head.size > VARIATES_MOST_BYTES:
-                size = f"{shards.devices} devices x {head.size} parameters"
-                raise ConfigError(
-                    "out_of_bounds",
-                    field="rounds.strategy",
-                    value=size,
-                    allowed="scaffold with at most 4 GiB of control variates",
-                )
+                size = f"scaffold, {shards.devices} devices x {head.size} parameters"
+                raise _bounds("rounds.strategy", size, "at most 4 GiB of control variates")
             self._variates = np.zeros((shards.devices, head.size), dtype=np.float32)
-        most_steps = plan.settings.epochs * -(-shards.rows.shape[1] // plan.settings.batch)
-        self._of_variates = most_steps * plan.settings.learning_rate
-        self._clipped = self._cut = self._sums = 0
+        self._clipped = self._cut = self._published = 0
         self._train_s = 0.0
-
-    @property
-    def ring(self) -> Ring:
-        return self._ring
-
-    @property
-    def words(self) -> int:
-        return self._encoding.words
-
-    @property
-    def _most_reports(self) -> int:
-        return self.plan.strategy.buffer if isinstance(self.plan.strategy, FedBuff) else self.plan.cohort
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """Runs the task, round after round."""
-        return self._buffered() if isinstance(self.plan.strategy, FedBuff) else self._in_rounds()
 
     # --- rounds ---
 
-    def _in_rounds(self) -> Iterator[Outcome]:
-        plan, now_s = self.plan, 0.0
-        for number in range(plan.rounds):
-            asked = self._crowd.ask(
-                now_s, round(plan.cohort * plan.over_select), plan.max_per_device, plan.min_gap_h * HOUR_S
-            )
-            order = np.argsort(asked.after_s, kind="stable")
-            in_time = order[asked.after_s[order] <= plan.deadline_h * HOUR_S]
-            taken = asked.devices[in_time[: plan.cohort]]
-            full = len(taken) == plan.cohort
-            now_s += float(asked.after_s[in_time[plan.cohort - 1]]) if full else plan.deadline_h * HOUR_S
-            counts = (
-                len(asked.devices), int(np.isinf(asked.after_s).sum()),
-                int(np.isfinite(asked.after_s).sum()) - len(taken), len(taken),
-            )  # fmt: skip
-            if len(taken) < plan.min_cohort:
-                yield self._outcome(number, now_s, counts, (), "too_few")
-                continue
-            yield self._outcome(number, now_s, counts, self._publish(number, taken))
+    def outcomes(self) -> Iterator[Outcome]:
+        """Runs the task, round after round, in the order in which they close."""
+        waiting: list[tuple[float, int, _Open]] = []
+        opened, now_s = 0, 0.0
+        while opened < self.plan.rounds or waiting:
+            while opened < self.plan.rounds and len(waiting) < self.plan.at_once:
+                one = self._opened(opened, now_s)
+                heapq.heappush(waiting, (one.closes_s, opened, one))
+                opened += 1
+            now_s, _, one = heapq.heappop(waiting)
+            enough = len(one.taken) >= self.plan.min_cohort
+            yield self._outcome(one, self._publish(one) if enough else (), "" if enough else "too_few")
 
-    def _publish(self, number: int, taken: Ints) -> tuple[int, ...]:
+    def _opened(self, number: int, now_s: float) -> _Open:
+        """Asks devices; it is known at once which of them will report in time."""
+        plan = self.plan
+        asked = self._crowd.ask(
+            now_s, round(plan.cohort * plan.over_select), plan.max_per_device, plan.min_gap_h * HOUR_S
+        )
+        order = np.argsort(asked.after_s, kind="stable")
+        in_time = order[asked.after_s[order] <= plan.deadline_h * HOUR_S][: plan.cohort]
+        full = len(in_time) == plan.cohort
+        lasts_s = float(asked.after_s[in_time[-1]]) if full else plan.deadline_h * HOUR_S
+        taken = asked.devices[in_time]
+        if len(taken) >= plan.min_cohort:
+            self._crowd.taken[taken] += 1
+        dropped = int(np.isinf(asked.after_s).sum())
+        late = len(asked.devices) - dropped - len(taken)
+        return _Open(
+            now_s + lasts_s, number, taken, len(asked.devices), dropped, late, self.model, self._published
+        )
+
+    def _publish(self, one: _Open) -> tuple[int, ...]:
         """Trains, adds up, combines and moves the model; gives the buckets that stand out."""
         plan = self.plan
-        self._crowd.taken[taken] += 1
-        shuffled = np.random.default_rng(np.random.SeedSequence([plan.seed, 6, number])).permutation(taken)
-        buckets = np.array_split(shuffled, min(plan.buckets, len(taken) // plan.min_cohort))
-        shown = hashlib.sha256(self.model.astype("<f4").tobytes()).digest()
-        sums = [
-            self._add(number, shown, self._ring, plan.noise_std, self._chunks(number, place, devices))
+        draw = np.random.default_rng(np.random.SeedSequence([plan.seed, 6, one.number]))
+        buckets = np.array_split(
+            draw.permutation(one.taken), min(plan.buckets, len(one.taken) // plan.min_cohort)
+        )
+        shown = hashlib.sha256(one.number.to_bytes(4, "little") + one.model.astype("<f4").tobytes()).digest()
+        encoding = self._encoding(shown)
+        sums = np.stack([
+            self._add(one.number, shown, self.ring, plan.noise_std, self._chunks(one, place, devices, encoding))
             for place, devices in enumerate(buckets)
-        ]
-        weights = np.array([len(devices) for devices in buckets], dtype=np.float64)
-        found = combine(self._encoding.decode(np.stack(sums)), weights, plan.rule)
-        self._move(found.summed, found.weight)
+        ])  # fmt: skip
+        parts = np.split(sums, plan.strategy.vectors, axis=1)
+        means = np.concatenate([encoding.decode(part) for part in parts], axis=1)
+        found = combine(means, np.array([float(len(devices)) for devices in buckets]), plan.rule)
+        summed, weight = found.summed, found.weight
+        if isinstance(plan.strategy, FedBuff):
+            stale = staleness_weight(self._published - one.version, plan.strategy.weight_max)
+            summed, weight = summed * stale, weight * stale
+        self._state, self.model = plan.strategy.step(self._state, summed, weight)
+        self._published += 1
         return found.flagged
 
-    def _move(self, summed: NDArray[np.float64], weight: float) -> None:
-        if self._variates is not None:
-            summed[self.head.size :] /= self._of_variates
-        self._state, self.model = self.plan.strategy.step(self._state, summed, weight)
-        self._sums += 1
-
-    # --- a buffer ---
-
-    def _buffered(self) -> Iterator[Outcome]:
-        """As many devices as a cohort are at work; an eighth of a buffer at a time is taken and replaced."""
-        plan, strategy = self.plan, self.plan.strategy
-        assert isinstance(strategy, FedBuff)
-        wave = max(1, strategy.buffer // 8)
-        now_s, version, number = 0.0, 0, 0
-        empty = (
-            np.zeros(0, dtype=np.int64),
-            np.zeros(0),
-            np.zeros((0, self.words), dtype=np.int64),
-            np.zeros(0, dtype=np.int64),
-        )
-        devices, ends_s, values, versions = empty
-        buffer: list[Chunk] = []
-        asked_in_all, gone = 0, 0
-        while version < plan.rounds:
-            wanted = plan.cohort - len(devices)
-            asked = self._crowd.ask(now_s, wanted, plan.max_per_device, plan.min_gap_h * HOUR_S)
-            there = np.isfinite(asked.after_s)
-            asked_in_all, gone = asked_in_all + len(there), gone + int((~there).sum())
-            started = asked.devices[there]
-            self._crowd.taken[started] += 1
-            trained = [chunk[1] for chunk in self._chunks(number, 0, started)]
-            number += 1
-            devices = np.concatenate([devices, started])
-            ends_s = np.concatenate([ends_s, now_s + asked.after_s[there]])
-            values = np.concatenate([values, *trained])
-            versions = np.concatenate([versions, np.full(len(started), version)])
-            if not len(devices):
-                now_s += HOUR_S
-                if (self._crowd.taken >= plan.max_per_device).all():
-                    yield self._outcome(version, now_s, (asked_in_all, gone, 0, 0), (), "too_few")
-                    return
-                continue
-            order = np.argsort(ends_s, kind="stable")
-            held = sum(len(chunk[0]) for chunk in buffer)
-            first, rest = np.split(order, [min(wave, strategy.buffer - held)])
-            now_s = max(now_s, float(ends_s[first].max()))
-            weights = np.array(
-                [staleness_weight(version - int(v), strategy.weight_max) for v in versions[first]]
-            )
-            buffer.append((devices[first], values[first] * weights[:, None], weights))
-            devices, ends_s, values, versions = devices[rest], ends_s[rest], values[rest], versions[rest]
-            if held + len(first) < strategy.buffer:
-                continue
-            shown = hashlib.sha256(self.model.astype("<f4").tobytes()).digest()
-            total = self._add(version, shown, self._ring, plan.noise_std, iter(buffer))
-            self._move(self._encoding.decode(total), float(sum(chunk[2].sum() for chunk in buffer)))
-            counts = (asked_in_all, gone, 0, strategy.buffer)
-            yield self._outcome(version, now_s, counts, ())
-            version, buffer, asked_in_all, gone = version + 1, [], 0, 0
+    def _encoding(self, shown: bytes) -> Encoding:
+        plan = self.plan
+        return Encoding.fitted(self.head.size, plan.bits, plan.clip_norm, shown if plan.rotate else None)
 
     # --- devices ---
 
-    def _chunks(self, number: int, bucket: int, devices: Ints) -> Iterator[Chunk]:
+    def _chunks(self, one: _Open, bucket: int, devices: Ints, encoding: Encoding) -> Iterator[Chunk]:
         """Devices trained, clipped and encoded, a batch at a time; with threads, several batches at once, in the same order."""
         size = self.plan.batch
         starts = range(0, len(devices), size)
 
-        def one(first: int) -> tuple[Chunk, int, int]:
-            draw = np.random.default_rng(np.random.SeedSequence([self.plan.seed, 7, number, bucket, first]))
-            return self._trained(devices[first : first + size], draw.bytes)
+        def batch(first: int) -> tuple[Chunk, int, int]:
+            seed = np.random.SeedSequence([self.plan.seed, 7, one.number, bucket, first])
+            return self._trained(
+                one, devices[first : first + size], encoding, np.random.default_rng(seed).bytes
+            )
 
         began = time.perf_counter()
         with ThreadPoolExecutor(self.plan.threads) as pool:
-            for chunk, clipped, cut in map(one, starts) if self.plan.threads == 1 else pool.map(one, starts):
+            for chunk, clipped, cut in (
+                map(batch, starts) if self.plan.threads == 1 else pool.map(batch, starts)
+            ):
                 self._clipped, self._cut = self._clipped + clipped, self._cut + cut
                 self._train_s += time.perf_counter() - began
                 yield chunk
                 began = time.perf_counter()
 
-    def _trained(self, devices: Ints, source: Callable[[int], bytes]) -> tuple[Chunk, int, int]:
+    def _trained(
+        self, one: _Open, devices: Ints, encoding: Encoding, source: Callable[[int], bytes]
+    ) -> tuple[Chunk, int, int]:
         """One batch: encoded updates, and how many devices were clipped and coordinates cut."""
         x, y, weight = self._shards.of(devices)
-        start = self.model.astype(np.float32)
-        correction: Any = None
+        start = one.model.astype(np.float32)
+        own: Any = None
         if self._variates is not None:
             own, control = self._variates[devices], self._state["control"].astype(np.float32)
-            correction = control - own
-        trained = self.head.train_many(start, x, y, weight, self._settings, correction=correction)
-        updates: NDArray[Any] = trained - start
+        correction = None if own is None else control - own
+        models = self.head.train_many(start, x, y, weight, self.plan.settings, correction=correction)
+        vectors = [models - start]
         if self._variates is not None:
-            rate = self._settings.learning_rate
-            steps = self._settings.epochs * np.maximum(1, -(-weight.sum(axis=1) // self._settings.batch))
-            change = -control - updates / (steps * rate)[:, None]
-            self._variates[devices] = own + change
-            # The change of a variate is as large as a gradient is; times steps and rate it is as large as an update.
-            updates = np.concatenate([updates, change * self._of_variates], axis=1)
-        clipped, under = clip(updates, self.plan.clip_norm)
-        encoded = self._encoding.encode(clipped, source)
-        values = encoded.values
-        factors = self._crowd.factors[devices]
-        if (factors != 1).any():
-            values = values * factors[:, None]
-        return (
-            (devices, values, np.ones(len(devices), dtype=np.int64)),
-            int((~under).sum()),
-            int(encoded.cut.sum()),
-        )
+            per_epoch = np.maximum(1, -(-weight.sum(axis=1) // self.plan.settings.batch))
+            after = control_after(
+                own,
+                control,
+                start,
+                models,
+                (self.plan.settings.epochs * per_epoch)[:, None],
+                self.plan.settings,
+            )
+            self._variates[devices] = after
+            vectors.append(after - own)
+        values, clipped, cut = [], 0, 0
+        for vector in vectors:
+            short, under = clip(vector, self.plan.clip_norm)
+            encoded = encoding.encode(short, source)
+            values.append(encoded.values)
+            clipped, cut = clipped + int((~under).sum()), cut + int(encoded.cut.sum())
+        sent = np.concatenate(values, axis=1) * self._crowd.factors[devices][:, None]
+        return (devices, sent, np.ones(len(devices), dtype=np.int64)), clipped, cut
 
     # --- what is told ---
 
@@ -336,8 +289,8 @@ class Simulation:
         """What a device that took part whenever it could has spent; None without noise."""
         if self.plan.noise_std == 0:
             return None
-        sensitivity = self._encoding.sensitivity * self.plan.weight_max
-        times = min(self._sums, self.plan.max_per_device)
+        sensitivity = self._encoding(bytes(32)).sensitivity * sqrt(self.plan.strategy.vectors)
+        times = min(self._published, self.plan.max_per_device)
         return epsilon_of(rho_of(self.plan.noise_std, sensitivity, times), self.plan.delta)
 
     def measure(self) -> tuple[float, float]:
@@ -351,20 +304,16 @@ class Simulation:
         accuracy = float((chances.argmax(axis=1) == y).mean())
         return accuracy, float(-np.log(np.maximum(of_label, 1e-12)).mean())
 
-    def _outcome(
-        self,
-        number: int,
-        now_s: float,
-        counts: tuple[int, int, int, int],
-        flagged: tuple[int, ...],
-        reason: str = "",
-    ) -> Outcome:
-        asked, dropped, late, reports = counts
+    def _outcome(self, one: _Open, flagged: tuple[int, ...], reason: str) -> Outcome:
         accuracy, loss = self.measure()
-        clipped = self._clipped / reports if reports and not reason else 0.0
+        reports = len(one.taken)
         found = Outcome(
-            number, now_s / HOUR_S, asked, dropped, late, reports, clipped, self._cut, flagged, self.epsilon,
-            accuracy, loss, self._train_s, reason,
+            one.number, one.closes_s / HOUR_S, one.asked, one.dropped, one.late, reports,
+            self._clipped / max(1, reports), self._cut, flagged, self.epsilon, accuracy, loss, self._train_s, reason,
         )  # fmt: skip
         self._clipped, self._cut, self._train_s = 0, 0, 0.0
         return found
+
+
+def _bounds(field: str, value: object, allowed: str) -> ConfigError:
+    return ConfigError("out_of_bounds", field=field, value=value, allowed=allowed)
