@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from isthmus.base.errors import PolicyError
-from isthmus.privacy.accountant import epsilon_of, rho_for
+from isthmus.privacy.accountant import epsilon_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,10 @@ class TaskAccount:
         # A task cannot change its terms; if it did, the dearer ones count for all its rounds.
         known[kind] = Charge(kind, max(before.rho, rho), max(before.most, most), before.rounds + 1)
         charges = tuple(known.values())
-        if sum(charge.spent for charge in charges) > rho_for(self.allowance.epsilon, self.allowance.delta) * (
-            1 + 1e-9
-        ):
+        after = TaskAccount(self.task, self.allowance, charges)
+        if after.epsilon > self.allowance.epsilon * (1 + 1e-9):
             raise _spent(self.task, self.epsilon, self.allowance.epsilon)
-        return TaskAccount(self.task, self.allowance, charges)
+        return after
 
 
 class PrivacyLedger:
