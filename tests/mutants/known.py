@@ -285,6 +285,59 @@ MUTANTS: tuple[Mutant, ...] = (
         slow=True,
     ),
     Mutant(
+        "M27",
+        "a helper answers for a report a second time",
+        one("protocols/secure_sum.py", "        elif entry.id in seen:\n", "        elif False:\n"),
+        (
+            "tests/protocols/test_secure_sum.py::test_a_report_is_answered_for_in_one_batch_only",
+            "tests/attacks/test_fleet_leader.py::test_k12_a_batch_that_differs_by_one_device_is_refused_a_second_use",
+        ),
+    ),
+    Mutant(
+        "M28",
+        "a helper counts report ids and not devices that were enrolled",
+        one(
+            "protocols/secure_sum.py",
+            "        if entry.id in known or entry.device in known:\n",
+            "        if entry.id in known:\n",
+        )
+        + one(
+            "protocols/secure_sum.py",
+            "        devices = {entry.device for entry in seeds}\n",
+            "        devices = {entry.id for entry in seeds}\n",
+        ),
+        (
+            "tests/protocols/test_secure_sum.py::test_devices_are_counted_and_not_reports",
+            "tests/attacks/test_fleet_leader.py::test_each_helper_alone_refuses",
+        ),
+    ),
+    Mutant(
+        "M29",
+        "masks do not know which model was shown",
+        one(
+            "protocols/secure_sum.py",
+            "seed, _MASK_LABEL + terms.digest + report)",
+            "seed, _MASK_LABEL + terms.task + report)",
+        ),
+        ("tests/protocols/test_secure_sum.py::test_a_mask_for_another_model_does_not_come_off",),
+    ),
+    Mutant(
+        "M30",
+        "a helper draws its noise anew when a batch is asked for again",
+        one(
+            "protocols/secure_sum.py",
+            "            return before[1]\n",
+            "            said = Answer.decode(before[1])\n"
+            "            words = terms.ring.unpack(said.sum)\n"
+            "            terms.ring.add(words, terms.ring.lift(noise(terms.noise_std, terms.length)))\n"
+            "            return replace(said, sum=terms.ring.pack(words)).encode()\n",
+        ),
+        (
+            "tests/protocols/test_secure_sum.py::"
+            "test_a_batch_asked_again_gets_the_answer_that_it_had_with_its_noise",
+        ),
+    ),
+    Mutant(
         "M33",
         "one route needs no token",
         one(
@@ -318,7 +371,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "M35-job",
         "words stand for numbers and truth values in a job file",
         one(
-            "jobs/spec.py",
+            "store/schema.py",
             'extra="forbid", strict=True, frozen=True, allow_inf_nan=False',
             'extra="forbid", strict=False, frozen=True, allow_inf_nan=False',
         ),
