@@ -14,7 +14,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,11 +56,11 @@ class RoundRow:
     shown: bytes
     offer: str
     state: str
-    seed: bytes
-    examples: bytes | None
-    course: bytes | None
-    control: bytes | None
-    report: bytes | None
+    seed: bytes = field(repr=False)
+    examples: bytes | None = field(repr=False)
+    course: bytes | None = field(repr=False)
+    control: bytes | None = field(repr=False)
+    report: bytes | None = field(repr=False)
     sealed_ms: int | None
     bytes: int | None
     receipt: str | None
@@ -116,10 +116,11 @@ class DeviceStore:
     # --- how it is written ---
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, on disk when it ends."""
+    def write(self, at_once: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction, on disk when it ends; without `at_once` soon after, and whole or not at all."""
         with self._lock:
             try:
+                self._db.execute(f"PRAGMA synchronous = {'FULL' if at_once else 'NORMAL'}")
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
@@ -172,7 +173,7 @@ class DeviceStore:
     ) -> bool:
         """Keeps one event; False for an item that came without features and was never seen with them."""
         id = self.item_id(item)
-        with self.write() as db:
+        with self.write(at_once=False) as db:
             if shape is not None:
                 db.execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?)", (id, shape, features))
             elif not db.execute("SELECT 1 FROM item WHERE id = ?", (id,)).fetchone():

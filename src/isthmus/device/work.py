@@ -252,9 +252,9 @@ class Worker:
         self, line: Line, row: RoundRow, offer: Offer, conditions: Conditions, stop: Callable[[], bool]
     ) -> None:
         """From an offer to a sealed report."""
-        manifest, head = self._manifest(line, row.task)
         if offer.deadline_ms <= self._now_ms:
             raise _Over("late")
+        manifest, head = self._manifest(line, row.task)
         check_round(manifest, offer, self._now_ms)
         self._store.put(eligible=write(manifest.eligible), keep_days=b"%d" % manifest.example.keep_days)
         if not eligible(manifest.eligible, conditions):
