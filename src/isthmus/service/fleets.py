@@ -195,7 +195,7 @@ class Fleets:
     def _obstacles(self, population: Population, file: FleetTask) -> list[ConfigError]:
         name, task = population.name, file.metadata.name
         found = []
-        if self.rows.task(task) is not None:
+        if self.views.has_task(task):
             found.append(ConfigError("already_there", what=f"task {task}"))
         if population.stopped:
             show = f"isthmus fleet kill {name} --undo"
@@ -210,10 +210,10 @@ class Fleets:
     def _beginning(self, name: str, file: FleetTask) -> ReleaseRow | None:
         """The release in use, where it is a model of the same form: a task goes on from what devices have."""
         release = self.release(name)
-        row = self.rows.task_of(release.task) if release else None
-        if row is None:
+        paper = self.views.paper(release.task) if release else None
+        if paper is None:
             return None
-        before = load_task(row.document.encode())
+        before = load_task(paper[1].encode())
         same = (before.model.layers, before.model.loss, before.example.features) == (
             file.model.layers,
             file.model.loss,
@@ -270,8 +270,15 @@ class Fleets:
 
     def steps(self, name: str, release: ReleaseRow) -> tuple[float, ...]:
         """The shares of devices that a release goes through."""
-        row = self.rows.task_of(release.task)
-        return (1.0,) if row is None else load_task(row.document.encode()).rollout.steps
+        paper = self.views.paper(release.task)
+        return (1.0,) if paper is None else load_task(paper[1].encode()).rollout.steps
+
+    def covered(self, name: str) -> int:
+        """The number of the newest release that all devices have; who has an older one was last seen before it."""
+        for release in self.rows.releases(name):
+            if release.state == rollout.LIVE and release.step >= len(self.steps(name, release)) - 1:
+                return release.number
+        return 0
 
     def _live(self, name: str) -> ReleaseRow:
         release = self.release(name)
