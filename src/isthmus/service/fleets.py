@@ -83,6 +83,18 @@ class Fleets:
             raise ConfigError("not_found", what=f"fleet {name[:64]}", list_command="isthmus fleet ls")
         return found
 
+    def check_no_fleet(self) -> None:
+        """Raises ConfigError `conflict` if this party leads one: devices, tickets and signed tasks name its key."""
+        if names := [each.name for each in self.all()]:
+            state = f"what devices of {', '.join(names)[:80]} know their leader by"
+            raise ConfigError(
+                "conflict",
+                what=f"the key of {self.own}",
+                state=state,
+                needed="of no fleet",
+                show_command="isthmus fleet ls",
+            )
+
     def new(self, name: str, authority: bytes, epsilon: float, delta: float) -> Population:
         """`authority`: public key of the app's sign-in. `epsilon`, `delta`: what all tasks together may cost a device."""
         if not re.fullmatch(PARTY_PATTERN, name):
