@@ -104,5 +104,5 @@ def test_a_shared_head_beats_the_phone_alone_and_a_personal_one_beats_both(fleet
             scores[name].append(ranking(("auc_per_device",), found, y)[0])
     means = {name: float(np.mean(each)) for name, each in scores.items()}
     print(means)
-    assert means["shared"] > means["alone"] + 0.02
+    assert means["shared"] > means["alone"] + 0.05
     assert means["personal"] > means["shared"]
