@@ -69,7 +69,8 @@ class Checks:
     help="album: a leader, two helpers and thirty phones instead of two nodes.",
 )
 @click.option("--data", "source", default="real", show_default=True,
-              help="real; generated; or a folder with bank.csv, partner.csv and test_ids.csv.")  # fmt: skip
+              help="real; generated; or a folder with bank.csv, partner.csv and test_ids.csv. album: real; or a CSV with person, "
+                   "rating and an embedding.")  # fmt: skip
 @click.option("--rows", default=20_000, show_default=True, type=click.IntRange(2_000, 1_000_000),
               help="People in a generated portfolio.")  # fmt: skip
 @click.option(
@@ -87,7 +88,7 @@ def demo(
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     if scenario == "album":
-        return _album(settings, root, began_s)
+        return _album(settings, root, source, began_s)
     kind = settings.words(
         {"real": "real data, one table split by column", "generated": f"generated data, {rows:,} people"}.get(
             source, source
@@ -120,14 +121,15 @@ def demo(
     return 1 if checks.failed else 0
 
 
-def _album(settings: Settings, root: Path, began_s: float) -> int:
+def _album(settings: Settings, root: Path, source: str, began_s: float) -> int:
     """Phones instead of nodes."""
     from isthmus.cli.demo_album import demo_album
 
-    kind = settings.words("real pictures, generated tastes", "真实图片，生成的偏好")
-    click.echo(f"isthmus demo · album · {kind}")
+    real = settings.words("real pictures, generated tastes", "真实图片，生成的偏好")
+    click.echo(f"isthmus demo · album · {real if source == 'real' else source}")
     checks = Checks()
-    demo_album(settings, root, lambda holds, en, zh: checks.check(holds, en, zh, settings))
+    own = None if source == "real" else Path(source)
+    demo_album(settings, root, own, lambda holds, en, zh: checks.check(holds, en, zh, settings))
     checks.tell(settings, began_s)
     return 1 if checks.failed else 0
 
