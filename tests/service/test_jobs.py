@@ -24,6 +24,7 @@ from isthmus.jobs.plan import Plan
 from isthmus.jobs.spec import job_digest, load_job, parse_job, resolve
 from isthmus.service.courses import Leading, attempt_digest
 from isthmus.store.checkpoints import Checkpoints
+from isthmus.store.records import StoredJob
 from isthmus.wire.link import CONTROL, Probe
 from isthmus.wire.message import Message
 from tests.service import parties
@@ -463,17 +464,27 @@ def test_all_go_on_from_the_oldest_barrier_of_any(tmp_path: Path, ahead: str) ->
 
 @pytest.mark.timeout(40)
 @pytest.mark.trust("U8", "M9", "D7", "G12")
-def test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person(tmp_path: Path) -> None:
+def test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its record is one of before the partner's last word: it goes on above every secret that the partner has seen."""
 
     async def play() -> None:
         async with World(tmp_path) as world:
             (partner,) = world.partners
             job_id = await world.propose()
-            (partner.folder / job_id).mkdir()
-            with Checkpoints(partner.folder / job_id / "record.db", bytes(32)) as record:
-                record.raise_to("burned", 500)
-                record.begin(7, 0)
+            starts: list[Start] = []
+            hear = partner.jobs._on_start
+
+            def listen(name: str, start: Start, job: StoredJob | None) -> None:
+                starts.append(start)
+                hear(name, start, job)
+
+            monkeypatch.setattr(partner.jobs, "_on_start", listen)
+            for party, attempt, burned in ((world.bank, 3, 100), (partner, 7, 500)):
+                (party.folder / job_id).mkdir()
+                with Checkpoints(party.folder / job_id / "record.db", bytes(32)) as record:
+                    record.begin(attempt, 0, burned)
             await partner.jobs.accept(job_id)
             await until(lambda: world.bank.jobs.find(job_id).state == "paused")
             assert code_of(world.bank, job_id) == "rewound"
@@ -483,6 +494,40 @@ def test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person(tmp_pat
             assert world.bank.jobs.find(job_id).state == partner.jobs.find(job_id).state == "done"
             attempts = [e.data["attempt"] for e in partner.store.events(job_id) if e.kind == "job.attempt"]
             assert attempts[0] > 7
+            assert (starts[-1].attempt, starts[-1].burned) == (attempts[-1], 500)
+
+    asyncio.run(play())
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.trust("C2", "U8")
+@pytest.mark.parametrize(("had", "burned"), [(2**32 - 1, 0), (0, 2**32 - 1), (2**31 + 1, 2**31 + 1)])
+def test_a_partner_that_lies_about_what_it_has_seen_moves_no_number_and_ends_its_own_job_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had: int, burned: int
+) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+
+            def lie(name: str, start: Start, job: object) -> None:
+                partner.jobs._send(name, Halted(start.run, start.attempt, "rewound", had, burned))
+
+            monkeypatch.setattr(partner.jobs, "_on_start", lie)
+            job_id = await world.propose()
+            await partner.jobs.accept(job_id)
+            await until(lambda: world.bank.jobs.find(job_id).state == "paused")
+            assert code_of(world.bank, job_id) == "rewound"
+            with Checkpoints(world.bank.folder / job_id / "record.db", bytes(32)) as record:
+                assert (record.attempt, record.count("burned")) == (0, 0)
+            await world.bank.jobs.resume(job_id)
+            await world.ended(job_id)
+            assert world.bank.jobs.find(job_id).state == "failed"
+            assert code_of(world.bank, job_id) == "bad_message"
+            monkeypatch.undo()
+            after = await world.propose("after")
+            await partner.jobs.accept(after)
+            await world.ended(after)
+            assert world.bank.jobs.find(after).state == partner.jobs.find(after).state == "done"
 
     asyncio.run(play())
 

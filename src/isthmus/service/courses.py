@@ -30,7 +30,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.document import read_document
 from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError, PolicyError
 from isthmus.base.progress import Step
-from isthmus.base.record import ALIGNED, FINISHED, STAGES
+from isthmus.base.record import ALIGNED, FINISHED, STAGES, check_told
 from isthmus.jobs.consent import run_digest
 from isthmus.jobs.control import Ended, Go, Halted, Start, Started
 from isthmus.jobs.instruction import Instruction
@@ -198,9 +198,9 @@ class Course:
                 with suppress(asyncio.CancelledError, Exception):
                     await task
 
-    def _begin(self, attempt: int, barrier: int) -> None:
+    def _begin(self, attempt: int, barrier: int, burned: int = 0) -> None:
         with self.here.record(self.id) as record:
-            record.begin(attempt, barrier)
+            record.begin(attempt, barrier, burned)
 
     async def _work(self, attempt: int, barrier: int, dataset: StoredDataset) -> None:
         """One worker, from its start to its end."""
@@ -347,7 +347,7 @@ class Leading(Course):
         super().__init__(here, job)
         self._agreed = agreed
         self._stage = stage
-        self._above = 0
+        self._above = self._burned_there = 0
         self._told: dict[str, asyncio.Future[Started]] = {}
         self._finished: set[str] = set()
         self._all_finished = asyncio.Event()
@@ -391,16 +391,22 @@ class Leading(Course):
     def on_halted(self, partner: str, halted: Halted) -> None:
         if halted.attempt != self._attempt:
             return
-        if halted.code == "rewound":
-            self._above = max(self._above, halted.had)
-            with self.here.record(self.id) as record:
-                record.raise_to("burned", halted.burned)
-            if self._agreed:
-                self.interrupt(LineError("closed"))
-                return
+        if halted.code != "rewound":
+            self.interrupt(PeerError("partner_failed", code=halted.code, partner=partner))
+        elif not self._agreed:
+            # Its numbers wait, unused, for a person: a partner alone must not move what is on record here.
             self.interrupt(LocalError("rewound", partner=partner))
         else:
-            self.interrupt(PeerError("partner_failed", code=halted.code, partner=partner))
+            stands = self.standing()
+            try:
+                check_told(halted.had, stands.attempt)
+                check_told(halted.burned, stands.burned)
+            except PeerError as error:
+                self.interrupt(error)
+                return
+            self._above = max(self._above, halted.had)
+            self._burned_there = max(self._burned_there, halted.burned)
+            self.interrupt(LineError("closed"))
 
     def on_finished(self, partner: str) -> None:
         self._finished.add(partner)
@@ -412,7 +418,7 @@ class Leading(Course):
         dataset = await here.check_start(self.job())
         stands = self.standing()
         attempt = self._attempt = max(stands.attempt, self._above) + 1
-        barrier = stands.barrier
+        barrier, burned = stands.barrier, max(stands.burned, self._burned_there)
         if self._stage is not None:
             barrier = min(barrier, STAGES[self._stage])
         loop = asyncio.get_running_loop()
@@ -423,11 +429,11 @@ class Leading(Course):
                 if name == here.own:
                     held = await self._either(here.slot.acquire())
                 else:
-                    here.send(name, Start(self.run, attempt, barrier, stands.burned))
+                    here.send(name, Start(self.run, attempt, barrier, burned))
                     self._check(stands, await self._either(self._told[name]), name)
             common = min(barrier, *(told.result().barrier for told in self._told.values()))
             if common < FINISHED:
-                self._begin(attempt, common)
+                self._begin(attempt, common, burned)
                 self._stage = None
                 for name in self.partners:
                     here.send(name, Go(self.run, attempt, common))
@@ -520,6 +526,7 @@ class Following(Course):
             stands = self.standing()
             if start.attempt <= stands.attempt or start.burned < stands.burned:
                 raise PeerError("partner_rewound", partner=self.partners[0])
+            check_told(start.attempt, stands.attempt)
             here.send(
                 self.partners[0],
                 Started(self.run, start.attempt, stands.barrier, stands.burned, stands.attempt),
