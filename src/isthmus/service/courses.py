@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ from isthmus.service.audit import Audit, broken_rule
 from isthmus.service.running import run_worker
 from isthmus.store.audit import AuditKind, Note
 from isthmus.store.checkpoints import Checkpoints
-from isthmus.store.records import JobState, Store, StoredDataset, StoredJob
+from isthmus.store.records import Answer, JobState, Store, StoredDataset, StoredJob
 from isthmus.wire.channel import Line
 from isthmus.wire.message import Message
 
@@ -74,11 +74,15 @@ class Lines(Protocol):
     def drop(self, partner_name: str, job_digest: bytes, number: int = 0) -> None:
         """Forget a channel whose attempt has ended badly."""
 
+    def away_s(self, partner_name: str) -> float | None:
+        """For how long the line to a partner has been down; None while it stands."""
+
 
 @dataclass(frozen=True)
 class Here:
     """What courses use of their node. `check_start` raises what stands in the way of a job, `still_allowed` tells what has come
-    in its way since, `guard` watches what comes on a line to a worker."""
+    in its way since, `guard` watches what comes on a line to a worker, `marked` tells where parties stand: running (None), done
+    (empty) or failed with a code."""
 
     own: str
     store: Store
@@ -94,7 +98,7 @@ class Here:
     check_start: Callable[[StoredJob], Awaitable[StoredDataset]]
     still_allowed: Callable[[StoredJob], IsthmusError | None]
     guard: Callable[[StoredJob, Line, Callable[[IsthmusError], None]], Line]
-    mark: Callable[[StoredJob, str, str | None], None]
+    marked: Callable[[StoredJob, Collection[str], str | None], list[Answer]]
 
     def record(self, job_id: str) -> Checkpoints:
         folder = self.folder_of(job_id)
@@ -132,6 +136,7 @@ class Course:
         self.over = asyncio.Event()
         self.working = False
         """Whether an attempt is under way, which `interrupt` would end."""
+        self.has_worker = False
         self.halted = False
         """A person or a partner has ended this course; another one may follow."""
         self._failed_there: IsthmusError | None = None
@@ -208,10 +213,9 @@ class Course:
         job = parse_job(read_document(stored.document, "the job file"))
         kind = AuditKind.JOB_STARTED if attempt == 1 else AuditKind.JOB_RESUMED
         notes = [self.note(kind, stored)]
-        if not here.store.move_job(self.id, _BUSY, "running", here.clock.now(), notes=notes):
+        marks = here.marked(stored, self.parties.all, None)
+        if not here.store.move_job(self.id, _BUSY, "running", here.clock.now(), answers=marks, notes=notes):
             raise LineError("closed")  # a person was faster
-        for party in self.parties.all:
-            here.mark(stored, party, None)
         here.store.add_event(
             self.id, here.clock.now(), "job.attempt", here.own, {"attempt": attempt, "barrier": barrier}
         )
@@ -253,6 +257,7 @@ class Course:
                 self.interrupt(error)
 
         log, cores = folder / "worker.log", job.run.cores
+        self.has_worker = True
         try:
             done = await run_worker(
                 here.command, instruction, lines, log, on_step, self._interrupt, cores, on_kept
@@ -261,6 +266,8 @@ class Course:
             for name in self.partners:
                 here.lines.drop(name, digest, 0)
             raise
+        finally:
+            self.has_worker = False
         self._figures = {
             "cpu_s": done["cpu_s"],
             "peak_bytes": done["peak_bytes"],
@@ -276,10 +283,9 @@ class Course:
         result = json.loads(found[-1]) if found else {}
         result |= {"cpu_s": None, "peak_bytes": None, "wall_s": None} | self._figures | {"attempts": attempts}
         notes = [self.note(AuditKind.JOB_DONE, stored)]
+        marks = here.marked(stored, self.parties.all, "")
         now = here.clock.now()
-        here.store.move_job(self.id, _BUSY, "done", now, result=result, notes=notes)
-        for party in self.parties.all:
-            here.mark(stored, party, "")
+        here.store.move_job(self.id, _BUSY, "done", now, result=result, answers=marks, notes=notes)
         for name in self.partners:
             here.send(name, Ended(self.run, ""))
             here.tell_head(name)
@@ -287,8 +293,10 @@ class Course:
 
     def _wait(self, error: IsthmusError) -> bool:
         """Show why nothing goes on for the moment; False if a person or a partner has ended the job meanwhile."""
-        here, now = self.here, self.here.clock.now()
+        here, now, job = self.here, self.here.clock.now(), self.job()
         self.step = None
+        if job.state == "waiting" and job.error == told(error):
+            return True  # it has been said, and since when
         with suppress(LocalError):  # where not even this can be written, the next attempt says so again
             here.store.move_job(self.id, _BUSY, "waiting", now, error=told(error))
         return self.job().state in _BUSY
@@ -301,10 +309,12 @@ class Course:
             named = error.fields.get("partner", "")
             by = named if named in self.parties.all else ""
             notes.insert(0, self.note(AuditKind.RULE_BROKEN, job, by, error.code))
+        marks = here.marked(job, [here.own], error.code)
         now = here.clock.now()
-        if not here.store.move_job(self.id, _BUSY, "failed", now, error=told(error), notes=notes):
+        if not here.store.move_job(
+            self.id, _BUSY, "failed", now, error=told(error), answers=marks, notes=notes
+        ):
             return
-        here.mark(job, here.own, error.code)
         for name in self.partners:
             here.send(name, Ended(self.run, "gave_up" if cause_of(error) == "gave_up" else error.code))
             here.tell_head(name)
