@@ -536,6 +536,12 @@ LINE: dict[str, Entry] = {
         "Look at the other process; the reason stands in its log.",
         "请查看对方进程的日志，其中有原因。",
     ),
+    "partner_offline": Entry(
+        "The line to {partner} has been down since {since}.",
+        "与 {partner} 的连接自 {since} 起中断。",
+        "The job goes on by itself when it stands again. What stands in the way: isthmus doctor --partner {partner}",
+        "连接恢复后作业会自动继续。查看原因：isthmus doctor --partner {partner}",
+    ),
     "proxy_refused": Entry(
         "The proxy {proxy} does not let this node through to {partner}: {why}.",
         "代理 {proxy} 不允许本节点连接 {partner}：{why}。",
