@@ -415,12 +415,8 @@ class Device:
             self._members = self._seated(roster, now_ms)
             self._session = roster.session
             self._own = [member.device for member in self._members].index(self._key.public)
-            others = [n for n in range(len(self._members)) if n != self._own]
-            self._keepers = sorted(secrets.SystemRandom().sample(others, self.terms.degree))
-            points = [n + 1 for n in self._keepers]
-            shares = (
-                split(secret, self.terms.threshold, points) for secret in (mask_key.private_bytes_raw(), seed)
-            )
+            self._keepers = self._draw([n for n in range(len(self._members)) if n != self._own])
+            shares = (self._split(secret) for secret in (mask_key.private_bytes_raw(), seed))
             sealed = [
                 self._cipher(share_key, n, to=True).encrypt(bytes(12), of_key + of_seed, None)
                 for n, of_key, of_seed in zip(self._keepers, *shares, strict=True)
@@ -481,6 +477,12 @@ class Device:
                 shares.append(body[SHARE_BYTES:] if n in self._alive else body[:SHARE_BYTES])
             return Opening(self._session, _numbers(owners), _rows(shares, SHARE_BYTES))
 
+    def _draw(self, others: list[int]) -> list[int]:
+        return sorted(secrets.SystemRandom().sample(others, self.terms.degree))
+
+    def _split(self, secret: bytes) -> list[bytes]:
+        return split(secret, self.terms.threshold, [n + 1 for n in self._keepers])
+
     @contextmanager
     def _step(self, due: Phase) -> Iterator[tuple[X25519PrivateKey, X25519PrivateKey, bytes]]:
         """Mask key, share key and seed for one step; they are gone unless it goes through, and after the last one."""
@@ -508,9 +510,12 @@ class Device:
         keys = {key for member in members for key in (member.mask_key, member.share_key)}
         if any(a >= b for a, b in pairwise(devices)) or len(keys) != 2 * len(members):
             raise _refused("the roster has twins, or is out of order")
+        self._enrolled(members, now_ms)
+        return members
+
+    def _enrolled(self, members: list[Keys], now_ms: int) -> None:
         for member in members:
             check_keys(self.terms, member, now_ms)
-        return members
 
     def _belongs(self, session: bytes) -> None:
         if session != self._session:
