@@ -13,9 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from isthmus.base.errors import PeerError
-from isthmus.crypto.sharing import combine
+from isthmus.crypto.sharing import SHARE_BYTES, combine
 from isthmus.protocols.secagg_plus import (
-    SHARE_BYTES,
     Agreed,
     Agreement,
     Device,

@@ -9,7 +9,8 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from isthmus.protocols.secagg_plus import SHARE_BYTES, Device, Phase, Terms
+from isthmus.crypto.sharing import SHARE_BYTES
+from isthmus.protocols.secagg_plus import Device, Phase, Terms
 
 
 class AnyTerms(Terms):
