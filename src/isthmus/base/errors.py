@@ -659,6 +659,12 @@ PEER: dict[str, Entry] = {
         "Nothing was answered and no report is used up. Leave out what the helper names when it looks at the batch.",
         "未作任何应答，也未消耗任何上报。请剔除协助方在预检时指出的条目。",
     ),
+    "bad_cohort": Entry(
+        "The leader asked for something that no honest leader asks for: {why}.",
+        "主导方提出了诚实主导方不会提出的要求：{why}。",
+        "The keys of this round are destroyed and no share left this device. The next round has new ones; repeated: tell the app's vendor.",
+        "本轮密钥已销毁，没有任何份额离开本设备。下一轮会使用新密钥；若反复出现，请告知应用厂商。",
+    ),
     "helper_mismatch": Entry(
         "{helper} did not answer for the reports of this batch.",
         "{helper} 的应答并非针对本批次的上报。",
