@@ -58,7 +58,8 @@ ON_RECORD = {
     "protocols.hint.Vectors": "0x0708 indexes u4[*]",
     "protocols.hint.PieceOfWords": "0x0709 start I, words u1[* * *]",
     "protocols.hint.Answer": "0x070a start I, sums u1[* * *]",
-    "protocols.secagg_plus.Hello": "0x0c01 device raw 32, expires_ms Q, ticket raw 64, sealing raw 32, masking raw 32, signature raw 64",
+    "protocols.secagg_plus.Hello": "0x0c01 device raw 32, expires_ms Q, ticket raw 64, sealing raw 32, "
+    "masking raw 32, signature raw 64",
     "protocols.secagg_plus.Roster": "0x0c02 hellos u1[* 232], signature raw 64",
     "protocols.secagg_plus.Shares": "0x0c03 commitment raw 32, sealed u1[* 82]",
     "protocols.secagg_plus.Delivered": "0x0c04 senders u4[*], sealed u1[* 82]",
