@@ -174,12 +174,6 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "attacks/test_killed.py::test_a_partner_that_was_not_restored_refuses_them",
     ),
     "P12": ("protocols/test_boost.py::test_a_feature_owner_whose_bins_do_not_add_up_is_caught",),
-    "P8": (
-        "protocols/test_secagg_plus.py::test_a_roster_that_does_not_fit_ends_the_session",
-        "protocols/test_secagg_plus.py::test_a_threshold_that_is_too_low_or_too_high_makes_no_terms",
-        "protocols/test_secagg_plus.py::test_lists_that_overlap_leave_one_out_or_hold_strangers_get_no_consent",
-        "protocols/test_secagg_plus.py::test_shares_from_strangers_or_from_too_few_get_no_vector",
-    ),
     "P11": (
         "protocols/test_secure_sum.py::test_a_bad_batch_is_refused_and_uses_nothing_up",
         "attacks/test_fleet_leader.py::test_each_helper_alone_refuses",

@@ -58,16 +58,6 @@ ON_RECORD = {
     "protocols.hint.Vectors": "0x0708 indexes u4[*]",
     "protocols.hint.PieceOfWords": "0x0709 start I, words u1[* * *]",
     "protocols.hint.Answer": "0x070a start I, sums u1[* * *]",
-    "protocols.secagg_plus.Hello": "0x0c01 device raw 32, expires_ms Q, ticket raw 64, sealing raw 32, "
-    "masking raw 32, signature raw 64",
-    "protocols.secagg_plus.Roster": "0x0c02 hellos u1[* 232], signature raw 64",
-    "protocols.secagg_plus.Shares": "0x0c03 commitment raw 32, sealed u1[* 82]",
-    "protocols.secagg_plus.Delivered": "0x0c04 senders u4[*], sealed u1[* 82]",
-    "protocols.secagg_plus.Masked": "0x0c05 weight I, masked blob 67104768, signature raw 64",
-    "protocols.secagg_plus.Lists": "0x0c06 alive u4[*], dead u4[*]",
-    "protocols.secagg_plus.Consent": "0x0c07 signature raw 64",
-    "protocols.secagg_plus.Consents": "0x0c08 senders u4[*], signatures u1[* 64]",
-    "protocols.secagg_plus.Revealed": "0x0c09 alive u4[*], of_alive u1[* 33], dead u4[*], of_dead u1[* 33]",
     "protocols.secure_sum.Report": "0x0b01 id raw 16, task raw 32, round I, device raw 32, expires_ms Q, ticket raw 64, "
     "weight I, sealed u1[2 80], signature raw 64, masked blob 67104768",
     "protocols.secure_sum.Batch": "0x0b02 terms raw 445, id raw 16, place B, entries u1[* 332], signature raw 64",

@@ -120,6 +120,7 @@ def test_batches_hold_the_reports_that_are_good(rows: FleetRows) -> None:
     fates = {each.id: each.fate for each in rows.reports(TASK.digest, 1)}
     assert fates[report(1).id] == fates[report(3).id] == "counted"
     assert fates[report(4).id] == "taken"
+    assert {each.head for each in rows.reports(TASK.digest, 1)} == {b""}, "its seeds are of no use any more"
     task = rows.task("taste")
     assert task is not None
     assert (task.model, task.strategy) == (b"n" * 32, b"state")

@@ -23,8 +23,8 @@ batches at both helpers, each with at least `reports_min` devices that the autho
 can spoil a sum but not read one.
 A helper is asked again as often as one likes: the second answer to a batch is the first one, byte for byte, noise included.
 
-Source: additive masking with the seeds split between two servers, as in Prio (Corrigan-Gibbs, Boneh, NSDI 2017, section 3 and
-appendix G) without its proofs; distributed discrete Gaussian noise after Kairouz, Liu, Steinke (ICML 2021), whole at each helper.
+Source: additive sharing between servers of which one must be honest, with seeds for shares, as in Prio (Corrigan-Gibbs, Boneh,
+NSDI 2017) without its proofs; discrete Gaussian noise as in Kairouz, Liu, Steinke (ICML 2021), whole at each helper.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ NOISE_STD_MAX: Final = 2.0**40
 ID_BYTES: Final = 16
 SEALED_BYTES: Final = SEED_BYTES + OVERHEAD_BYTES
 NAME_BYTES: Final = 64
-VECTOR_MAX_BYTES: Final = MESSAGE_MAX_BYTES - 4096
+_VECTOR_MAX_BYTES: Final = MESSAGE_MAX_BYTES - 4096
 
 _TERMS_LABEL = b"isthmus/secure-sum/terms/v1\0"
 _TICKET_LABEL = b"isthmus/secure-sum/ticket/v1\0"
@@ -115,7 +115,7 @@ class Terms:
             raise bad(f"a sum is over at least {REPORTS_FLOOR} reports, and counts are at least 1")
         if not 0 <= self.round < 2**32 or not 1 <= self.length <= LENGTH_MAX:
             raise bad("a round or a length is out of bounds")
-        if self.length * Ring(self.width_bytes).width_bytes > VECTOR_MAX_BYTES:
+        if self.length * Ring(self.width_bytes).width_bytes > _VECTOR_MAX_BYTES:
             raise bad("vectors are longer than a message may be")
         if not math.isfinite(self.noise_std) or not 0 <= self.noise_std <= NOISE_STD_MAX:
             raise bad("a standard deviation is out of bounds")
@@ -186,7 +186,7 @@ class Report(Message):
     weight: Annotated[int, Number("I")]
     sealed: Annotated[NDArray[np.uint8], Array("u1", 2, SEALED_BYTES)]
     signature: Annotated[bytes, Raw(SIGNATURE_BYTES)]
-    masked: Annotated[bytes, Blob(VECTOR_MAX_BYTES)]
+    masked: Annotated[bytes, Blob(_VECTOR_MAX_BYTES)]
 
     @cached_property
     def head(self) -> bytes:
@@ -309,7 +309,7 @@ class Answer(Message):
     batch: Annotated[bytes, Raw(ID_BYTES)]
     place: Annotated[int, Number("B")]
     reports: Annotated[bytes, Raw(32)]
-    sum: Annotated[bytes, Blob(VECTOR_MAX_BYTES)]
+    sum: Annotated[bytes, Blob(_VECTOR_MAX_BYTES)]
     signature: Annotated[bytes, Raw(SIGNATURE_BYTES)]
 
 

@@ -97,7 +97,12 @@ async def _serve(
         address = address or f"https://{listen.rpartition(':')[0]}:{port}"
         leader_folder.keep_place(Place(f"{listen.rpartition(':')[0]}:{port}", address))
         ready(Led(port, address, figures_port))
-        await over.wait()
+        ending = [asyncio.create_task(over.wait()), asyncio.create_task(leader.failed())]
+        done, pending = await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        for task in done:
+            task.result()  # a leader that cannot go on says why
     finally:
         if figures is not None:
             await figures.cleanup()

@@ -309,6 +309,9 @@ class FleetRows(RowFile):
             "UPDATE round SET state = ?, phase = ?, ended_ms = ? WHERE task = ? AND number = ?",
             state, phase, ended_ms, task, number,
         )  # fmt: skip
+        if ended_ms is not None:
+            # Nobody asks for the seeds of an ended round; that a device took part, and its receipt, are kept.
+            self.put("UPDATE report SET head = x'' WHERE task = ? AND round = ?", task, number)
 
     def form(self, task: bytes, number: int, state: str, phase: str, ended_ms: int | None,
              batches: dict[bytes, tuple[bytes, ...]]) -> None:  # fmt: skip
