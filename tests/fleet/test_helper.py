@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -30,6 +31,7 @@ from isthmus.fleet.cards import HelperCard, LeaderCard, read_card, write_card
 from isthmus.fleet.helper import HelperConfig, HelperFolder, HelperServer, request_words
 from isthmus.fleet.helper_line import HelperLine
 from isthmus.protocols.secure_sum import Fault, Helper, Report, Ticket, open_sum, seal, ticket, total
+from isthmus.service import archive
 from isthmus.store.helper import Served
 from isthmus.wire.https import client_context
 from isthmus.wire.link import certificate_der, make_certificate, server_context
@@ -238,6 +240,19 @@ def test_a_helper_put_back_from_a_backup_cannot_open_what_was_sealed_before(tmp_
         fleet.answer(batch)
     assert fleet.open(fleet.reports()).tolist() == plain_sum(fleet)
     rows.close()
+
+
+@pytest.mark.trust("T16")
+def test_no_backup_of_a_node_holds_anything_of_a_helper_in_the_same_home(tmp_path: Path) -> None:
+    Fleet(tmp_path)
+    (tmp_path / NAMES[0]).rename(tmp_path / "helper")
+    files = [
+        path.relative_to(tmp_path).as_posix() for path in (tmp_path / "helper").rglob("*") if path.is_file()
+    ]
+    assert "helper/once/sealing.key" in files
+    for name in files:
+        assert not archive._NAME.fullmatch(name)
+        assert not re.fullmatch(archive.SECRET_PATTERN, name)
 
 
 def test_secrets_are_for_their_owner_alone_and_never_made_anew(tmp_path: Path) -> None:

@@ -174,6 +174,12 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "attacks/test_killed.py::test_a_partner_that_was_not_restored_refuses_them",
     ),
     "P12": ("protocols/test_boost.py::test_a_feature_owner_whose_bins_do_not_add_up_is_caught",),
+    "P11": (
+        "protocols/test_secure_sum.py::test_a_bad_batch_is_refused_and_uses_nothing_up",
+        "attacks/test_fleet_leader.py::test_each_helper_alone_refuses",
+        "attacks/test_fleet_leader.py::test_each_helper_alone_refuses_what_its_leader_did_not_sign",
+        "fleet/test_helper.py::test_what_a_helper_refuses_comes_as_its_reason",
+    ),
     "N1": (
         "wire/test_link_faults.py::test_every_exchange_cut_once_before_or_after_delivery_gives_the_same_messages",
         "wire/test_link_faults.py::test_while_the_partner_is_away_messages_wait_and_then_arrive_once",
@@ -242,6 +248,11 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "attacks/test_killed.py::test_a_partner_that_was_not_restored_refuses_them",
         "service/test_nodes.py::test_an_older_database_that_was_put_back_is_found_through_the_partner",
     ),
+    "U9": (
+        "protocols/test_secure_sum.py::test_a_batch_asked_again_gets_the_answer_that_it_had_with_its_noise",
+        "store/test_helper.py::test_an_answer_that_was_not_committed_is_as_if_it_had_never_been",
+        "fleet/test_helper.py::test_a_helper_killed_at_any_moment_gives_one_answer_and_keeps_it",
+    ),
     "U10": (
         "crypto/test_onetime.py::test_a_one_time_secret_is_given_out_once",
         "crypto/test_onetime.py::test_a_one_time_secret_has_no_readable_form",
@@ -273,6 +284,5 @@ SHOWN: dict[str, tuple[str, ...]] = {
 PENDING: dict[str, str] = {
     "A2": "objects of another project: users and projects",
     "D5": "a grant or certificate that ends in mid-job: grants, partners",
-    "U9": "noised releases: none is made in this version",
 }
 """Due, and waiting for something that is being built."""

@@ -1,4 +1,4 @@
-"""Threats and faults of the path between partners that are due: each is answered for by a test that carries its id."""
+"""Threats and faults of the path between partners and of sums over devices: each is answered for by a test with its id."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ DUE = {
     *("P1", "P2", "P3", "P4", "P5", "P6", "P9"),
     *("N1", "N2", "N3", "D5", "A7", "K16", "G3"),
     *("M12", "M13", "M14", "M15"),
+    *("T16", "T18", "T20", "P11", "U9", "K11", "K12", "M27", "M28", "M29", "M30"),
 }
 
 

@@ -89,6 +89,7 @@ class HelperFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._signing.exists():
             write_file(self._signing, PartyKey.generate().to_bytes().hex().encode())
+        if not self.tls_key.exists() or not self.certificate.exists():
             certificate, key = make_certificate(f"isthmus-helper {config.name}", hosts)
             write_file(self.tls_key, key)
             write_file(self.certificate, certificate, 0o644)

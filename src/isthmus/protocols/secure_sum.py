@@ -23,8 +23,8 @@ batches at both helpers, each with at least `reports_min` devices that the autho
 can spoil a sum but not read one.
 A helper is asked again as often as one likes: the second answer to a batch is the first one, byte for byte, noise included.
 
-Source: additive masking with the seeds split between two servers, as in Prio (Corrigan-Gibbs, Boneh, NSDI 2017, section 3 and
-appendix G) without its proofs; distributed discrete Gaussian noise after Kairouz, Liu, Steinke (ICML 2021), whole at each helper.
+Source: additive sharing between servers of which one must be honest, with seeds for shares, as in Prio (Corrigan-Gibbs, Boneh,
+NSDI 2017) without its proofs; discrete Gaussian noise as in Kairouz, Liu, Steinke (ICML 2021), whole at each helper.
 """
 
 from __future__ import annotations
