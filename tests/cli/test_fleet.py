@@ -121,6 +121,8 @@ def test_a_fleet_from_its_making_to_a_blocked_device(call: Call, home: Path, tmp
         assert secret.read_text() not in json.dumps(made) + err
         assert call(*at, "fleet", "new", "more", "--new-authority", secret)[0] == 4
         assert call(*at, "fleet", "new", "more")[0] == 4
+        assert call(*at, "fleet", "new", "phones", "--new-authority", tmp_path / "second.key")[0] == 4
+        assert not (tmp_path / "second.key").exists()
         assert call(*at, "fleet", "app", "phones")[0] == 4  # no leader yet
 
         code, plan, _ = call(*at, "fleet", "plan", task)
@@ -243,6 +245,8 @@ def test_the_card_of_a_leader_names_those_who_enrol_its_devices(call: Call, home
 def test_what_a_file_must_be_is_said_before_anything_is_asked(call: Call, home: Path, tmp_path: Path) -> None:
     at = ("--home", home)
     (tmp_path / "no.yaml").write_text("kind: FleetTask\n")
+    assert "[not_running]" in call(*at, "fleet", "new", "phones", "--new-authority", tmp_path / "a.key")[2]
+    assert not (tmp_path / "a.key").exists()
     for arguments, code in (
         (("fleet", "plan", tmp_path / "no.yaml"), "missing_field"),
         (("fleet", "run", tmp_path / "gone.yaml"), "bad_path"),

@@ -63,6 +63,16 @@ ON_RECORD = {
     "protocols.secure_sum.Batch": "0x0b02 terms raw 445, id raw 16, place B, entries u1[* 332], signature raw 64",
     "protocols.secure_sum.Looked": "0x0b03 reports u1[* 16], faults u1[*]",
     "protocols.secure_sum.Answer": "0x0b04 batch raw 16, place B, reports raw 32, sum blob 67104768, signature raw 64",
+    "protocols.secagg_plus.Keys": "0x0c01 terms raw 32, device raw 32, mask_key raw 32, share_key raw 32, "
+    "expires_ms Q, ticket raw 64, signature raw 64",
+    "protocols.secagg_plus.Roster": "0x0c02 terms raw 32, rows u1[* 232]",
+    "protocols.secagg_plus.Shares": "0x0c03 session raw 32, keepers u2[*], sealed u1[* 82], check raw 32",
+    "protocols.secagg_plus.Dealt": "0x0c04 session raw 32, sharers u2[*], senders u2[*], sealed u1[* 82]",
+    "protocols.secagg_plus.Masked": "0x0c05 session raw 32, weight I, signature raw 64, masked blob 67104768",
+    "protocols.secagg_plus.Survivors": "0x0c06 session raw 32, alive u2[*], signatures u1[* 64]",
+    "protocols.secagg_plus.Agreed": "0x0c07 session raw 32, signature raw 64",
+    "protocols.secagg_plus.Agreement": "0x0c08 session raw 32, signers u2[*], signatures u1[* 64]",
+    "protocols.secagg_plus.Opening": "0x0c09 session raw 32, owners u2[*], shares u1[* 33]",
 }
 NEVER = re.compile(
     r"gradient|hessian(?!_shift)|label|cover|gain|leaf|residual|prediction|plaintext|secret|class|module"

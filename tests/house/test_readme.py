@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,8 @@ class Desk:
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def serve(self, line: str, home: str) -> None:
-        """Starts a command that stays, and waits until its node answers."""
+    def serve(self, line: str, home: str, up: Callable[[], bool] | None = None) -> None:
+        """Starts a command that stays, and waits until it is up: a node, unless told otherwise."""
         with (self.folder / f"{home}.log").open("ab") as log:
             process = subprocess.Popen(
                 ["sh", "-c", f"exec {line}"],
@@ -102,7 +102,7 @@ class Desk:
                 start_new_session=True,
             )
         self.serving.append(process)
-        self.until(f"{home} runs", lambda: (self.folder / home / "control.json").exists())
+        self.until(f"{home} runs", up or (lambda: (self.folder / home / "control.json").exists()))
 
     def until(self, what: str, holds: Any) -> None:
         deadline = time.monotonic() + WAIT_S

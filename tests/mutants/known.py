@@ -50,11 +50,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "the partners are told to go before the attempt is on record",
         one(
             "service/courses.py",
-            "                self._begin(attempt, common)\n                self._stage = None\n"
+            "                self._begin(attempt, common, burned)\n                self._stage = None\n"
             "                for name in self.partners:\n                    here.send(name, Go(self.run, attempt, common))\n",
             "                self._stage = None\n"
             "                for name in self.partners:\n                    here.send(name, Go(self.run, attempt, common))\n"
-            "                self._begin(attempt, common)\n",
+            "                self._begin(attempt, common, burned)\n",
         ),
         ("tests/service/test_jobs.py::test_nobody_is_told_of_an_attempt_that_is_not_on_record",),
     ),

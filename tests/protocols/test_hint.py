@@ -404,6 +404,7 @@ LIES: dict[str, dict[str, Any]] = {
     "words too short for the noise": {"cut": 4},
     "words of less than four bytes": {"cut": 5},
     "an index below the receiver's": {"first": 4},
+    "a first number that leaves no room": {"first": 2**32 - 1},
 }
 
 
@@ -419,6 +420,24 @@ def test_a_beginning_that_one_side_chose_alone_is_refused(lie: str) -> None:
     _, result = run_pair("memory", attacker, victim)
     assert isinstance(result, PeerError), result
     assert result.code == ("secret_reused" if "index" in lie else "bad_message")
+
+
+def test_a_label_owner_refuses_a_number_that_leaves_no_room_for_its_own() -> None:
+    ledger = MemoryLedger(5)
+
+    async def victim(channel: Channel) -> None:
+        await hint_setup.set_up_as_label_owner(
+            [channel], ROWS, [(5, 5, 5)], DIGEST, Crypto(), ledger, Progress()
+        )
+
+    async def attacker(channel: Channel) -> None:
+        await channel.recv(Commit)
+        await channel.send(Nonce(bytes(32), 2**32 - 1))
+        await channel.recv(Agreed)
+
+    result, _ = run_pair("memory", victim, attacker)
+    assert isinstance(result, PeerError), result
+    assert (result.code, ledger.next) == ("bad_message", 5)
 
 
 @pytest.mark.parametrize(
@@ -526,6 +545,10 @@ async def _an_old_batch(a: Attacker) -> None:
     await a.batch(2, 4)
 
 
+async def _a_batch_at_the_end(a: Attacker) -> None:
+    await a.batch(2**32 - 8, 4)
+
+
 async def _no_vector(a: Attacker) -> None:
     await a.ask()
 
@@ -567,6 +590,7 @@ MISUSE: dict[str, tuple[Any, str]] = {
     "an index that was opened": (_one_that_was_opened, "secret_reused"),
     "indexes that go back": (_descending, "secret_reused"),
     "a batch over old indexes": (_an_old_batch, "secret_reused"),
+    "a batch at the end of all numbers": (_a_batch_at_the_end, "bad_message"),
     "a level without a vector": (_no_vector, "secret_reused"),
     "more hints than announced": (_more_than_announced, "bad_message"),
     "a gap in a batch": (_a_gap_in_a_batch, "bad_message"),

@@ -92,6 +92,7 @@ class Party:
         self.data = self.folder / "data"
         self.data.mkdir(parents=True)
         self.lines: dict[tuple[str, bytes], Restarting] = {}
+        self.away: dict[str, float] = {}
         self._board = board
         clock = SystemClock()
         self.audit = Audit(name, self.key, self.store, clock)
@@ -128,6 +129,9 @@ class Party:
 
     def drop(self, partner_name: str, job_digest: bytes, number: int = 0) -> None:
         self.lines.pop((partner_name, job_digest), None)
+
+    def away_s(self, partner_name: str) -> float | None:
+        return self.away.get(partner_name)
 
     def know(self, other: Party) -> None:
         self.store.put_partner(StoredPartner(other.name, other.key.public, None, None, (), True, NOW))

@@ -182,25 +182,39 @@ def test_a_plan_names_what_is_in_the_way_and_a_start_is_refused_by_it(tmp_path: 
     asking(tmp_path, play)
 
 
-@pytest.mark.parametrize(
-    ("sections", "field"),
-    [
+def test_a_task_file_that_does_not_fit_is_refused_with_its_field(tmp_path: Path) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"fleet": {"name": "tablets"}}, "fleet.name"),
         ({"parties": {"leader": "shop"}}, "parties.leader"),
         ({"metadata": {"valid_until": "2025-01-01"}}, "metadata.valid_until"),
         ({"rounds": {"min_cohort": 19}}, "rounds.min_cohort"),
         ({"robust": {"buckets": 3}}, "robust.buckets"),
         ({"parties": {"helpers": ["app-co", "app-co"]}}, "parties"),
-    ],
-)
-def test_a_task_file_that_does_not_fit_is_refused_with_its_field(
-    tmp_path: Path, sections: dict[str, Any], field: str
-) -> None:
+    ]
+
     async def play(client: httpx.AsyncClient, node: Node) -> None:
         await make(client)
-        for path in ("/fleets/phones/tasks/plan", "/fleets/phones/tasks"):
-            answer = await client.post(path, json={"document": task_text(**sections)})
-            assert check_problem(answer, 422, "out_of_bounds")["field"] == field
+        for sections, field in wrong:
+            for path in ("/fleets/phones/tasks/plan", "/fleets/phones/tasks"):
+                answer = await client.post(path, json={"document": task_text(**sections)})
+                assert check_problem(answer, 422, "out_of_bounds")["field"] == field
+
+    asking(tmp_path, play)
+
+
+def test_a_start_that_is_sent_again_acts_once_and_a_plan_is_never_kept(tmp_path: Path) -> None:
+    async def play(client: httpx.AsyncClient, node: Node) -> None:
+        await make(client)
+        key, path = {"Idempotency-Key": "one"}, "/fleets/phones/tasks"
+        first = await client.post(path, json={"document": task_text()}, headers=key)
+        again = await client.post(path, json={"document": task_text()}, headers=key)
+        assert (first.status_code, again.json()) == (200, first.json())
+        assert len(node.fleets.rows.tasks()) == 1
+        other = {"document": task_text(metadata={"name": "taste-2"})}
+        check_problem(await client.post(path, json=other, headers=key), 422, "key_reused")
+        for body in ({"document": task_text()}, other):
+            plan = await client.post(path + "/plan", json=body, headers={"Idempotency-Key": "two"})
+            assert plan.status_code == 200
 
     asking(tmp_path, play)
 
@@ -383,6 +397,16 @@ def test_the_kill_switch_is_thrown_and_undone_and_both_are_on_record(tmp_path: P
         assert (await post(client, "/fleets/phones/kill", undo=True))["stopped"] is False
         assert [kind for kind, _, _ in kinds(node)][-2:] == ["fleet.killed", "fleet.resumed"]
         check_problem(await client.post("/fleets/none/kill"), 404, "not_found")
+
+    asking(tmp_path, play)
+
+
+def test_a_party_that_leads_a_fleet_does_not_change_its_key(tmp_path: Path) -> None:
+    async def play(client: httpx.AsyncClient, node: Node) -> None:
+        await make(client)
+        refused = check_problem(await client.post("/partners/rotate", json={}), 409, "conflict")
+        assert "phones" in refused["detail"]
+        assert node.keys.row is None
 
     asking(tmp_path, play)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 from isthmus.base.canonical import canonical_json
-from isthmus.base.errors import ConfigError, DataError, LocalError, PolicyError
+from isthmus.base.clock import SystemClock
+from isthmus.base.errors import ConfigError, DataError, LineError, LocalError, PolicyError
 from isthmus.base.record import WEIGHED
 from isthmus.crypto.seal import PartyKey
 from isthmus.jobs.consent import run_digest, sign
@@ -22,8 +24,12 @@ from isthmus.jobs.control import Again, Ended, Go, Halted, Proposal, Reply, Star
 from isthmus.jobs.engine import Facts, Pace
 from isthmus.jobs.plan import Plan
 from isthmus.jobs.spec import job_digest, load_job, parse_job, resolve
+from isthmus.service import jobs
 from isthmus.service.courses import Leading, attempt_digest
+from isthmus.service.offline import Offline
+from isthmus.service.views import waiting_view
 from isthmus.store.checkpoints import Checkpoints
+from isthmus.store.records import StoredJob
 from isthmus.wire.link import CONTROL, Probe
 from isthmus.wire.message import Message
 from tests.service import parties
@@ -347,6 +353,63 @@ def test_a_node_that_begins_again_goes_on_with_what_ran(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+@pytest.mark.trust("N1")
+def test_a_job_says_that_its_partner_is_away_and_since_when_and_that_it_is_back(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            job_id = await world.propose("partner-hangs")
+            await partner.jobs.accept(job_id)
+            await until((partner.folder / job_id / "hangs").exists)
+            offline = Offline(world.bank.store, world.bank, SystemClock(), world.bank.jobs._courses)
+
+            def waiting() -> dict[str, Any] | None:
+                offline.look()
+                return waiting_view(world.bank.jobs.find(job_id))
+
+            world.bank.away = {"data-co": 1.0}
+            assert waiting() is None
+            world.bank.away = {"data-co": 3600.0}
+            before = datetime.now(UTC)
+            said = waiting()
+            assert said is not None
+            assert said["reason"] == "partner_offline"
+            away_s = (before - datetime.fromisoformat(said["since"])).total_seconds()
+            assert 3500 < away_s < 3700
+            assert waiting() == said
+            world.bank.away = {}
+            assert waiting() is None
+            assert world.bank.jobs.find(job_id).state == "running"
+            states = [e.data["state"] for e in world.bank.store.events(job_id) if e.kind == "job.state"]
+            assert states[-3:] == ["running", "waiting", "running"]
+            os.kill(int((partner.folder / job_id / "hangs").read_text()), signal.SIGKILL)
+            await world.ended(job_id)
+            assert world.bank.jobs.find(job_id).state == "done"
+
+    asyncio.run(play())
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("who", ["bank", "data-co"])
+def test_a_partner_that_is_trusted_no_more_hears_that_its_jobs_have_ended(tmp_path: Path, who: str) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            party, other = (world.bank, partner) if who == "bank" else (partner, world.bank)
+            waits = await world.propose("waits")
+            runs = await world.propose("partner-hangs")
+            await partner.jobs.accept(runs)
+            await until((partner.folder / runs / "hangs").exists)
+            party.jobs.on_revoked(other.name)
+            for job_id in (waits, runs):
+                await until(lambda job_id=job_id: other.jobs.find(job_id).state == "stopped")  # type: ignore[misc]
+                assert (other.jobs.find(job_id).error or {})["fields"]["party"] == party.name
+            with pytest.raises(LineError, match="closed"):
+                await say(world, other, party, Again(bytes(32)))
+
+    asyncio.run(play())
+
+
 @pytest.mark.parametrize("who", ["bank", "data-co"])
 def test_a_paused_job_goes_on_when_the_side_that_paused_it_resumes(tmp_path: Path, who: str) -> None:
     async def play() -> None:
@@ -419,10 +482,10 @@ def test_nobody_is_told_of_an_attempt_that_is_not_on_record(
     """The label owner's disk is full when it begins one; the partner must not stand ahead of it afterwards."""
     begin, failures = Leading._begin, [LocalError("disk_full", path="record.db")]
 
-    def fails_once(self: Leading, attempt: int, barrier: int) -> None:
+    def fails_once(self: Leading, attempt: int, barrier: int, burned: int) -> None:
         if failures:
             raise failures.pop()
-        begin(self, attempt, barrier)
+        begin(self, attempt, barrier, burned)
 
     monkeypatch.setattr(Leading, "_begin", fails_once)
 
@@ -436,6 +499,55 @@ def test_nobody_is_told_of_an_attempt_that_is_not_on_record(
             assert world.bank.jobs.find(job_id).state == partner.jobs.find(job_id).state == "done"
 
     asyncio.run(play())
+
+
+@pytest.mark.slow
+@pytest.mark.trust("D1", "G5")
+@pytest.mark.parametrize("who", ["bank", "data-co"])
+def test_a_disk_that_is_full_at_any_write_of_a_job_costs_time_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """The write and the next one fail; so at every write from the acceptance to the end."""
+    monkeypatch.setattr(jobs, "DISK_PAUSE_S", 0.01)
+
+    async def play(place: Path, point: int) -> int:
+        writes, inside = 0, False
+
+        def failing(write: Callable[..., Any]) -> Callable[..., Any]:
+            def or_not(*given: Any, **named: Any) -> Any:
+                nonlocal writes, inside
+                if inside:  # what one write does through another one is one transaction
+                    return write(*given, **named)
+                writes += 1
+                if writes in (point, point + 1):
+                    raise LocalError("disk_full", path="node.db")
+                inside = True
+                try:
+                    return write(*given, **named)
+                finally:
+                    inside = False
+
+            return or_not
+
+        async with World(place) as world:
+            (partner,) = world.partners
+            job_id = await world.propose()
+            party = world.bank if who == "bank" else partner
+            await partner.jobs.accept(job_id)
+            for name in ("move_job", "put_answer", "add_event", "add_lines", "put_head"):
+                monkeypatch.setattr(party.store, name, failing(getattr(party.store, name)))
+            await world.ended(job_id)
+            for each in (world.bank, partner):
+                assert each.jobs.find(job_id).state == "done", each.name
+                assert set(each.states().values()) == {"done"}, each.name
+                record = each.folder / job_id / "record.db"
+                await until(lambda record=record: not record.exists())  # type: ignore[misc]
+        return writes
+
+    count = asyncio.run(play(tmp_path / "0", 0))
+    assert count > 5
+    for point in range(1, count + 1, 2):
+        asyncio.run(asyncio.wait_for(play(tmp_path / str(point), point), 30))
 
 
 @pytest.mark.timeout(40)
@@ -463,17 +575,27 @@ def test_all_go_on_from_the_oldest_barrier_of_any(tmp_path: Path, ahead: str) ->
 
 @pytest.mark.timeout(40)
 @pytest.mark.trust("U8", "M9", "D7", "G12")
-def test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person(tmp_path: Path) -> None:
+def test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its record is one of before the partner's last word: it goes on above every secret that the partner has seen."""
 
     async def play() -> None:
         async with World(tmp_path) as world:
             (partner,) = world.partners
             job_id = await world.propose()
-            (partner.folder / job_id).mkdir()
-            with Checkpoints(partner.folder / job_id / "record.db", bytes(32)) as record:
-                record.raise_to("burned", 500)
-                record.begin(7, 0)
+            starts: list[Start] = []
+            hear = partner.jobs._on_start
+
+            def listen(name: str, start: Start, job: StoredJob | None) -> None:
+                starts.append(start)
+                hear(name, start, job)
+
+            monkeypatch.setattr(partner.jobs, "_on_start", listen)
+            for party, attempt, burned in ((world.bank, 3, 100), (partner, 7, 500)):
+                (party.folder / job_id).mkdir()
+                with Checkpoints(party.folder / job_id / "record.db", bytes(32)) as record:
+                    record.begin(attempt, 0, burned)
             await partner.jobs.accept(job_id)
             await until(lambda: world.bank.jobs.find(job_id).state == "paused")
             assert code_of(world.bank, job_id) == "rewound"
@@ -483,6 +605,40 @@ def test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person(tmp_pat
             assert world.bank.jobs.find(job_id).state == partner.jobs.find(job_id).state == "done"
             attempts = [e.data["attempt"] for e in partner.store.events(job_id) if e.kind == "job.attempt"]
             assert attempts[0] > 7
+            assert (starts[-1].attempt, starts[-1].burned) == (attempts[-1], 500)
+
+    asyncio.run(play())
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.trust("C2", "U8")
+@pytest.mark.parametrize(("had", "burned"), [(2**32 - 1, 0), (0, 2**32 - 1), (2**31 + 1, 2**31 + 1)])
+def test_a_partner_that_lies_about_what_it_has_seen_moves_no_number_and_ends_its_own_job_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had: int, burned: int
+) -> None:
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+
+            def lie(name: str, start: Start, job: object) -> None:
+                partner.jobs._send(name, Halted(start.run, start.attempt, "rewound", had, burned))
+
+            monkeypatch.setattr(partner.jobs, "_on_start", lie)
+            job_id = await world.propose()
+            await partner.jobs.accept(job_id)
+            await until(lambda: world.bank.jobs.find(job_id).state == "paused")
+            assert code_of(world.bank, job_id) == "rewound"
+            with Checkpoints(world.bank.folder / job_id / "record.db", bytes(32)) as record:
+                assert (record.attempt, record.count("burned")) == (0, 0)
+            await world.bank.jobs.resume(job_id)
+            await world.ended(job_id)
+            assert world.bank.jobs.find(job_id).state == "failed"
+            assert code_of(world.bank, job_id) == "bad_message"
+            monkeypatch.undo()
+            after = await world.propose("after")
+            await partner.jobs.accept(after)
+            await world.ended(after)
+            assert world.bank.jobs.find(after).state == partner.jobs.find(after).state == "done"
 
     asyncio.run(play())
 

@@ -50,7 +50,7 @@ class Door:
     def add_partner(self, partner: Partner) -> None:
         self.known[partner.name] = partner
 
-    def remove_partner(self, name: str) -> None:
+    def remove_partner(self, name: str, farewell_s: float = 0.0) -> None:
         del self.known[name]
 
     async def post_join(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,57 @@ def test_a_partner_killed_in_a_running_job_comes_back_and_goes_on(nodes: Tempora
         assert (job["result"] or {})["attempts"] == 2
     again = nodes.run(text("card"), None, tick, lambda job: None)
     assert again["state"] == "done", again["error"]
+
+
+@pytest.mark.trust("N1")
+@pytest.mark.timeout(60)
+def test_a_job_whose_partner_is_away_waits_and_says_since_when(nodes: TemporaryNodes) -> None:
+    bank, partner = nodes.nodes
+    job_id = bank.client.propose(text("partner-hangs"))["id"]
+    until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
+    partner.client.accept_job(job_id, grant=True)
+    hangs = Path(partner.client.job(job_id)["folder"]) / "hangs"
+    until(lambda: hangs.exists() and hangs.read_text())
+    began = datetime.now(UTC)
+    bank.process.kill()
+    bank.process.wait()
+    until(lambda: partner.client.job(job_id)["state"] == "waiting")
+    shown = partner.client.job(job_id)
+    assert shown["waiting"] is not None
+    assert shown["waiting"]["reason"] == "partner_offline"
+    assert (
+        began - timedelta(seconds=1) <= datetime.fromisoformat(shown["waiting"]["since"]) <= datetime.now(UTC)
+    )
+    assert shown["error"] is not None
+    assert "bank" in shown["error"]["detail"]
+    nodes.restart("bank")
+    until(lambda: ended(bank, job_id) and ended(partner, job_id))
+    for node in nodes.nodes:
+        job = node.client.job(job_id)
+        assert (job["state"], job["error"], job["waiting"]) == ("done", None, None)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("who", ["bank", "data-co"])
+def test_a_partner_whose_trust_was_revoked_hears_that_the_job_has_ended(tmp_path: Path, who: str) -> None:
+    (tmp_path / "table.csv").write_text("id,x,bad\n" + "".join(f"i{n},{n % 7},{n % 2}\n" for n in range(40)))
+    with TemporaryNodes(["bank", "data-co"], tmp_path, [tmp_path], command=FAKE_NODE) as fresh:
+        for node in fresh.nodes:
+            node.client.add_dataset("table", str(tmp_path / "table.csv"), "id")
+        bank, partner = fresh.nodes
+        node, other = (bank, partner) if who == "bank" else (partner, bank)
+        job_id = bank.client.propose(text("partner-hangs"))["id"]
+        until(lambda: job_id in [job["id"] for job in partner.client.jobs()])
+        partner.client.accept_job(job_id, grant=True)
+        hangs = Path(partner.client.job(job_id)["folder"]) / "hangs"
+        until(lambda: hangs.exists() and hangs.read_text())
+        node.client.revoke_partner(other.party)
+        until(lambda: ended(other, job_id))
+        job = other.client.job(job_id)
+        assert job["state"] == "stopped"
+        assert job["error"] is not None
+        assert job["error"]["fields"]["party"] == node.party
+        until(lambda: not other.client.partners()[0]["connected"])
 
 
 def _alive(pid: int) -> bool:

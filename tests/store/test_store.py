@@ -159,6 +159,45 @@ def test_a_job_moves_only_from_the_states_that_are_named(opened: Opened) -> None
     assert not store.move_job("j-9", {"queued"}, "failed", LATER)
 
 
+def test_an_answer_and_what_it_moves_come_together_or_not_at_all(opened: Opened) -> None:
+    store = opened.store
+    store.add_job(job(), [Answer("bank", "accepted", b"s" * 64), Answer("data-co", "asked")])
+    refused = Answer("data-co", "refused", code="refused")
+    assert not store.move_job("j-1", {"queued"}, "refused", LATER, answers=[refused], notes=[note()])
+    store = opened.again()
+    assert store.answers("j-1") == [Answer("bank", "accepted", b"s" * 64), Answer("data-co", "asked")]
+    assert store.audit() == []
+    signed = Answer("data-co", "accepted", b"t" * 64)
+    assert store.move_job("j-1", {"proposed"}, "accepted", LATER, answers=[signed], notes=[note()])
+    store = opened.again()
+    assert store.answers("j-1") == [Answer("bank", "accepted", b"s" * 64), signed]
+    moved = store.job("j-1")
+    assert moved is not None
+    assert (moved.state, len(store.audit())) == ("accepted", 1)
+    assert not store.move_job(
+        "j-1", {"proposed"}, "refused", LATER, answers=[refused]
+    )  # the first word counts
+    assert opened.again().answers("j-1")[1] == signed
+
+
+def test_a_commit_that_fails_leaves_neither_the_answer_nor_the_move(
+    place: Path | Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqlStore(place)
+    store.add_job(job(), [Answer("data-co", "asked")])
+
+    def full(point: str) -> None:
+        raise LocalError("disk_full", path="node.db")
+
+    with monkeypatch.context() as during:
+        during.setattr(files, "committed", full)
+        with pytest.raises(LocalError, match="disk_full"):
+            store.move_job("j-1", {"proposed"}, "accepted", LATER, answers=[Answer("data-co", "accepted")])
+    assert store.answers("j-1") == [Answer("data-co", "asked")]
+    assert store.job("j-1") == job()
+    store.close()
+
+
 def test_answers_replace_and_events_are_read_on_from_an_id(opened: Opened) -> None:
     store = opened.store
     store.add_job(job(), [Answer("data-co", "asked")])

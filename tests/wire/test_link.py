@@ -489,6 +489,49 @@ def test_a_removed_partner_is_unknown_at_once_and_its_channels_end() -> None:
     run(test)
 
 
+def knows(link: Link, name: str) -> bool:
+    try:
+        link.state(name)
+    except ConfigError:
+        return False
+    return True
+
+
+def test_a_partner_that_is_removed_still_hears_what_was_said_before_and_nothing_else() -> None:
+    async def test() -> None:
+        async with memory_links() as links:
+            here, there = links.open(CONTROL)
+            await there.put(b"hello")
+            assert await here.get() == b"hello"
+            for number in range(5):
+                await here.put(b"%d" % number)
+            await here.close()
+            links.a.remove_partner("b", farewell_s=5.0)
+            assert [await there.get() for _ in range(5)] == [b"%d" % number for number in range(5)]
+            assert await code_of(there.get()) == "closed"
+            await until(lambda: not knows(links.a, "b"))
+
+    run(test)
+
+
+def test_a_partner_that_comes_back_during_its_farewell_is_known_anew() -> None:
+    async def test() -> None:
+        async with memory_links() as links:
+            here, there = links.open(CONTROL)
+            await here.put(b"x")
+            assert await there.get() == b"x"
+            links.a.remove_partner(
+                "b", farewell_s=60.0
+            )  # the channel is not closed: this would take a minute
+            links.a.add_partner(Partner("b", KEY_B.public))
+            assert await code_of(here.get()) == "closed"
+            again = links.a.open("b", CONTROL)
+            await again.put(b"y")
+            await until(lambda: links.b.state("a").connected)
+
+    run(test)
+
+
 def test_closing_a_link_waits_for_what_a_closed_channel_still_has_to_say() -> None:
     async def test() -> None:
         async with memory_links() as links:

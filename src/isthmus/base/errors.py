@@ -536,6 +536,12 @@ LINE: dict[str, Entry] = {
         "Look at the other process; the reason stands in its log.",
         "请查看对方进程的日志，其中有原因。",
     ),
+    "partner_offline": Entry(
+        "The line to {partner} has been down since {since}.",
+        "与 {partner} 的连接自 {since} 起中断。",
+        "The job goes on by itself when it stands again. What stands in the way: isthmus doctor --partner {partner}",
+        "连接恢复后作业会自动继续。查看原因：isthmus doctor --partner {partner}",
+    ),
     "proxy_refused": Entry(
         "The proxy {proxy} does not let this node through to {partner}: {why}.",
         "代理 {proxy} 不允许本节点连接 {partner}：{why}。",
@@ -652,6 +658,12 @@ PEER: dict[str, Entry] = {
         "该批次无法应答：{why}。",
         "Nothing was answered and no report is used up. Leave out what the helper names when it looks at the batch.",
         "未作任何应答，也未消耗任何上报。请剔除协助方在预检时指出的条目。",
+    ),
+    "bad_cohort": Entry(
+        "The leader asked for something that no honest leader asks for: {why}.",
+        "主导方提出了诚实主导方不会提出的要求：{why}。",
+        "The keys of this round are destroyed and no share left this device. The next round has new ones; repeated: tell the app's vendor.",
+        "本轮密钥已销毁，没有任何份额离开本设备。下一轮会使用新密钥；若反复出现，请告知应用厂商。",
     ),
     "helper_mismatch": Entry(
         "{helper} did not answer for the reports of this batch.",

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from isthmus.base.errors import PeerError
+
 BEGUN: Final = 0
 ALIGNED: Final = 1
 BINNED: Final = 2
@@ -16,6 +18,9 @@ WEIGHED: Final = 3
 """Tree k is complete at WEIGHED + k."""
 TRAINED: Final = 1 << 16
 FINISHED: Final = 1 << 17
+
+NUMBERS_MOST: Final = 1 << 31
+"""No number of a run that only rises (attempts, burned secrets) comes near this; what lies above has room on the wire."""
 
 STAGES: Final = {"bin": ALIGNED, "train": BINNED, "evaluate": TRAINED}
 """Where a job stands when one of its stages begins."""
@@ -41,6 +46,13 @@ class Record(Protocol):
 
     def raise_to(self, name: str, value: int) -> None:
         """Raise that number; lasting on return. A lower value changes nothing."""
+
+
+def check_told(told: int, known: int) -> None:
+    """A partner names a number that only rises and stands at `known` here. Taken as it comes, one near the end of its field
+    would leave the next number no room. Raises PeerError."""
+    if told > max(known, NUMBERS_MOST):
+        raise PeerError("bad_message", why=f"a number of {told}, which no run comes to")
 
 
 class Forgetful:

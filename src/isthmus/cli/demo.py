@@ -1,4 +1,4 @@
-"""demo: a bank and a data partner on this machine, two real nodes, a real table divided between them."""
+"""demo: a bank and a data partner, or a fleet of phones, all of them real processes on this machine."""
 
 from __future__ import annotations
 
@@ -51,11 +51,26 @@ class Checks:
         else:
             self.failed.append(settings.words(en, zh))
 
+    def tell(self, settings: Settings, began_s: float) -> None:
+        spent_s = time.monotonic() - began_s
+        for text in self.failed:
+            click.echo(settings.words(f"  does not hold: {text}", f"  未通过：{text}"))
+        if not self.failed:
+            en, zh = f"all {self.held} checks hold", f"{self.held} 项检查全部通过"
+            click.echo(settings.words(f"  {en}, {spent_s:.0f} s", f"  {zh}，{spent_s:.0f} 秒"))
+
 
 @click.command()
-@click.option("--scenario", type=click.Choice(["credit-card"]), default="credit-card", show_default=True)
+@click.option(
+    "--scenario",
+    type=click.Choice(["credit-card", "album"]),
+    default="credit-card",
+    show_default=True,
+    help="album: a leader, two helpers and thirty phones instead of two nodes.",
+)
 @click.option("--data", "source", default="real", show_default=True,
-              help="real; generated; or a folder with bank.csv, partner.csv and test_ids.csv.")  # fmt: skip
+              help="real; generated; or a folder with bank.csv, partner.csv and test_ids.csv. album: real; or a CSV with person, "
+                   "rating and an embedding.")  # fmt: skip
 @click.option("--rows", default=20_000, show_default=True, type=click.IntRange(2_000, 1_000_000),
               help="People in a generated portfolio.")  # fmt: skip
 @click.option(
@@ -72,6 +87,8 @@ def demo(
     began_s = time.monotonic()
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
+    if scenario == "album":
+        return _album(settings, root, source, began_s)
     kind = settings.words(
         {"real": "real data, one table split by column", "generated": f"generated data, {rows:,} people"}.get(
             source, source
@@ -94,18 +111,26 @@ def demo(
         if ended["error"]:
             raise job_error(ended["error"])
         _judge(settings, line, checks, nodes, ended, job, tables, root, blow)
-        spent_s = time.monotonic() - began_s
-        for text in checks.failed:
-            click.echo(settings.words(f"  does not hold: {text}", f"  未通过：{text}"))
-        if not checks.failed:
-            en, zh = f"all {checks.held} checks hold", f"{checks.held} 项检查全部通过"
-            click.echo(settings.words(f"  {en}, {spent_s:.0f} s", f"  {zh}，{spent_s:.0f} 秒"))
+        checks.tell(settings, began_s)
         if keep:
             for node in nodes.nodes:
                 click.echo(f"  isthmus --home {node.folder.home} job ls")
             settings.say("Both nodes run until Ctrl-C.", "两个节点持续运行，按 Ctrl-C 结束。")
             while True:
                 time.sleep(1)
+    return 1 if checks.failed else 0
+
+
+def _album(settings: Settings, root: Path, source: str, began_s: float) -> int:
+    """Phones instead of nodes."""
+    from isthmus.cli.demo_album import demo_album
+
+    real = settings.words("real pictures, generated tastes", "真实图片，生成的偏好")
+    click.echo(f"isthmus demo · album · {real if source == 'real' else source}")
+    checks = Checks()
+    own = None if source == "real" else Path(source)
+    demo_album(settings, root, own, lambda holds, en, zh: checks.check(holds, en, zh, settings))
+    checks.tell(settings, began_s)
     return 1 if checks.failed else 0
 
 

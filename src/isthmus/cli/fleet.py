@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from isthmus.base.document import MAX_BYTES, read_document
-from isthmus.base.errors import ConfigError
+from isthmus.base.errors import ConfigError, PolicyError
 from isthmus.base.files import write_file
 from isthmus.cli.output import Settings, common, pass_settings, table
 from isthmus.client import Client
@@ -112,16 +112,20 @@ def new(
     """Make a fleet."""
     if (authority is None) == (new_authority is None):
         raise click.UsageError("Give --authority or --new-authority, one of them.")
-    key = None
-    if new_authority is not None:
-        if new_authority.exists():
-            raise ConfigError("already_there", what=str(new_authority))
-        key = PartyKey.generate()
-        authority = key.public.hex()
-        # Kept before the fleet is made: a fleet whose key nobody has is of no use.
-        write_file(new_authority, key.to_bytes().hex().encode())
+    if new_authority is not None and new_authority.exists():
+        raise ConfigError("already_there", what=str(new_authority))
     with settings.client() as client:
-        made = client.new_fleet(name, authority or "", epsilon, delta)
+        if new_authority is not None:
+            key = PartyKey.generate()
+            authority = key.public.hex()
+            # Kept before the fleet is made: a fleet whose key nobody has is of no use.
+            write_file(new_authority, key.to_bytes().hex().encode())
+        try:
+            made = client.new_fleet(name, authority or "", epsilon, delta)
+        except (ConfigError, PolicyError):
+            if new_authority is not None:
+                new_authority.unlink()
+            raise
     settings.show(made, lambda: _table([made], settings))
     if new_authority is not None:
         settings.say(

@@ -377,7 +377,7 @@ def _table(jobs: list[JobView]) -> str:
         (
             j["id"],
             j["name"],
-            j["state"],
+            f"waiting ({j['waiting']['reason']})" if j["waiting"] else j["state"],
             j["role"].replace("_", " "),
             j["label_owner"],
             j["created_at"][:16],

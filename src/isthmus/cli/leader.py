@@ -11,6 +11,7 @@ from isthmus.base.errors import ConfigError
 from isthmus.cli.ending import end_with_input
 from isthmus.cli.output import Settings, common, pass_settings, table
 from isthmus.fleet.cards import LeaderCard, write_card
+from isthmus.fleet.desk import Pace
 from isthmus.service.keys import shown
 from isthmus.store.fleet import FleetRows
 from isthmus.store.fleet_views import FleetViews
@@ -26,13 +27,20 @@ def leader() -> None:
 @leader.command()
 @click.option("--listen", help="HOST:PORT on which devices reach it; where it listened before, if left out.")
 @click.option("--address", help="https://HOST:PORT under which devices know it, where that is another.")
+@click.option("--wait-s", type=click.FloatRange(1, 86_400), default=60.0, show_default=True,
+              help="How long a device waits between two check-ins at least; large fleets wait longer.")  # fmt: skip
 @click.option("--metrics-port", type=click.IntRange(0, 65535),
               help="Show /metrics and /health on 127.0.0.1 at this port; 0 takes a free one.")  # fmt: skip
 @click.option("--until-eof", is_flag=True, help="End when standard input closes.")
 @common
 @pass_settings
 def serve(
-    settings: Settings, listen: str | None, address: str | None, metrics_port: int | None, until_eof: bool
+    settings: Settings,
+    listen: str | None,
+    address: str | None,
+    wait_s: float,
+    metrics_port: int | None,
+    until_eof: bool,
 ) -> None:
     """Run the leader until Ctrl-C."""
     from isthmus.service.leading import Led, serve_leader
@@ -50,7 +58,7 @@ def serve(
 
     if until_eof:
         end_with_input()
-    serve_leader(settings.folder, listen, address, metrics_port, ready)
+    serve_leader(settings.folder, listen, address, Pace(least_s=wait_s), metrics_port, ready)
 
 
 @leader.command()

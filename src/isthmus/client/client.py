@@ -86,6 +86,7 @@ class JobView(TypedDict):
     changed_at: str
     parties: list[dict[str, Any]]
     progress: dict[str, Any] | None
+    waiting: dict[str, Any] | None
     error: dict[str, Any] | None
     result: dict[str, Any] | None
     folder: str

@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from isthmus.base.errors import PeerError, PolicyError
 from isthmus.base.progress import Progress
+from isthmus.base.record import check_told
 from isthmus.base.workers import in_thread, together
 from isthmus.crypto.lattice import sets
 from isthmus.crypto.lattice.ntt import N, transform
@@ -436,6 +437,7 @@ class HintFeatureSide:
             raise PolicyError("vectors", partner=self._channel.partner, allowed=self._budget)
         if first < self._ledger.next:
             raise PeerError("secret_reused", partner=self._channel.partner)
+        check_told(first, self._ledger.next)
         self._ledger.burn(first + count)
         # The lot is drawn here and told to nobody until the whole batch has come.
         lot = sorted(secrets.SystemRandom().sample(range(first, first + count), _checks(count)))

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from isthmus.base.errors import PeerError
 from isthmus.base.progress import Progress
+from isthmus.base.record import check_told
 from isthmus.base.workers import in_thread
 from isthmus.crypto.lattice import sets
 from isthmus.crypto.lattice.ntt import N
@@ -108,6 +109,8 @@ async def set_up_as_label_owner(
     for channel in channels:  # 1
         await channel.send(Commit(commitment(digest, nonce)))
     heard = [await channel.recv(Nonce) for channel in channels]  # 2
+    for nonce_there in heard:
+        check_told(nonce_there.seen, ledger.next)
     ledger.burn(max(ledger.next, *(h.seen for h in heard)))
     joined = np.frombuffer(b"".join(h.nonce for h in heard), dtype=np.uint8).reshape(-1, 32)
     seeds = [seeds_of(digest, nonce, joined, place) for place in range(len(channels))]
@@ -139,6 +142,7 @@ async def set_up_as_feature_owner(
         raise PeerError("bad_message", why="the own nonce is not among those of all parties")
     if agreed.first < ledger.next:
         raise PeerError("secret_reused", partner=channel.partner)
+    check_told(agreed.first, ledger.next)
     if (
         agreed.set >= len(sets.SETS)
         or agreed.cut > sets.CUT_MAX

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from isthmus.base.clock import Clock
 from isthmus.base.document import read_document
 from isthmus.base.errors import IsthmusError, LineError, LocalError, PeerError, PolicyError
 from isthmus.base.progress import Step
-from isthmus.base.record import ALIGNED, FINISHED, STAGES
+from isthmus.base.record import ALIGNED, FINISHED, STAGES, check_told
 from isthmus.jobs.consent import run_digest
 from isthmus.jobs.control import Ended, Go, Halted, Start, Started
 from isthmus.jobs.instruction import Instruction
@@ -39,7 +39,7 @@ from isthmus.service.audit import Audit, broken_rule
 from isthmus.service.running import run_worker
 from isthmus.store.audit import AuditKind, Note
 from isthmus.store.checkpoints import Checkpoints
-from isthmus.store.records import JobState, Store, StoredDataset, StoredJob
+from isthmus.store.records import Answer, JobState, Store, StoredDataset, StoredJob
 from isthmus.wire.channel import Line
 from isthmus.wire.message import Message
 
@@ -74,11 +74,15 @@ class Lines(Protocol):
     def drop(self, partner_name: str, job_digest: bytes, number: int = 0) -> None:
         """Forget a channel whose attempt has ended badly."""
 
+    def away_s(self, partner_name: str) -> float | None:
+        """For how long the line to a partner has been down; None while it stands."""
+
 
 @dataclass(frozen=True)
 class Here:
     """What courses use of their node. `check_start` raises what stands in the way of a job, `still_allowed` tells what has come
-    in its way since, `guard` watches what comes on a line to a worker."""
+    in its way since, `guard` watches what comes on a line to a worker, `marked` tells where parties stand: running (None), done
+    (empty) or failed with a code."""
 
     own: str
     store: Store
@@ -94,7 +98,7 @@ class Here:
     check_start: Callable[[StoredJob], Awaitable[StoredDataset]]
     still_allowed: Callable[[StoredJob], IsthmusError | None]
     guard: Callable[[StoredJob, Line, Callable[[IsthmusError], None]], Line]
-    mark: Callable[[StoredJob, str, str | None], None]
+    marked: Callable[[StoredJob, Collection[str], str | None], list[Answer]]
 
     def record(self, job_id: str) -> Checkpoints:
         folder = self.folder_of(job_id)
@@ -132,6 +136,7 @@ class Course:
         self.over = asyncio.Event()
         self.working = False
         """Whether an attempt is under way, which `interrupt` would end."""
+        self.has_worker = False
         self.halted = False
         """A person or a partner has ended this course; another one may follow."""
         self._failed_there: IsthmusError | None = None
@@ -198,9 +203,9 @@ class Course:
                 with suppress(asyncio.CancelledError, Exception):
                     await task
 
-    def _begin(self, attempt: int, barrier: int) -> None:
+    def _begin(self, attempt: int, barrier: int, burned: int = 0) -> None:
         with self.here.record(self.id) as record:
-            record.begin(attempt, barrier)
+            record.begin(attempt, barrier, burned)
 
     async def _work(self, attempt: int, barrier: int, dataset: StoredDataset) -> None:
         """One worker, from its start to its end."""
@@ -208,10 +213,9 @@ class Course:
         job = parse_job(read_document(stored.document, "the job file"))
         kind = AuditKind.JOB_STARTED if attempt == 1 else AuditKind.JOB_RESUMED
         notes = [self.note(kind, stored)]
-        if not here.store.move_job(self.id, _BUSY, "running", here.clock.now(), notes=notes):
+        marks = here.marked(stored, self.parties.all, None)
+        if not here.store.move_job(self.id, _BUSY, "running", here.clock.now(), answers=marks, notes=notes):
             raise LineError("closed")  # a person was faster
-        for party in self.parties.all:
-            here.mark(stored, party, None)
         here.store.add_event(
             self.id, here.clock.now(), "job.attempt", here.own, {"attempt": attempt, "barrier": barrier}
         )
@@ -253,6 +257,7 @@ class Course:
                 self.interrupt(error)
 
         log, cores = folder / "worker.log", job.run.cores
+        self.has_worker = True
         try:
             done = await run_worker(
                 here.command, instruction, lines, log, on_step, self._interrupt, cores, on_kept
@@ -261,6 +266,8 @@ class Course:
             for name in self.partners:
                 here.lines.drop(name, digest, 0)
             raise
+        finally:
+            self.has_worker = False
         self._figures = {
             "cpu_s": done["cpu_s"],
             "peak_bytes": done["peak_bytes"],
@@ -276,10 +283,9 @@ class Course:
         result = json.loads(found[-1]) if found else {}
         result |= {"cpu_s": None, "peak_bytes": None, "wall_s": None} | self._figures | {"attempts": attempts}
         notes = [self.note(AuditKind.JOB_DONE, stored)]
+        marks = here.marked(stored, self.parties.all, "")
         now = here.clock.now()
-        here.store.move_job(self.id, _BUSY, "done", now, result=result, notes=notes)
-        for party in self.parties.all:
-            here.mark(stored, party, "")
+        here.store.move_job(self.id, _BUSY, "done", now, result=result, answers=marks, notes=notes)
         for name in self.partners:
             here.send(name, Ended(self.run, ""))
             here.tell_head(name)
@@ -287,8 +293,10 @@ class Course:
 
     def _wait(self, error: IsthmusError) -> bool:
         """Show why nothing goes on for the moment; False if a person or a partner has ended the job meanwhile."""
-        here, now = self.here, self.here.clock.now()
+        here, now, job = self.here, self.here.clock.now(), self.job()
         self.step = None
+        if job.state == "waiting" and job.error == told(error):
+            return True  # it has been said, and since when
         with suppress(LocalError):  # where not even this can be written, the next attempt says so again
             here.store.move_job(self.id, _BUSY, "waiting", now, error=told(error))
         return self.job().state in _BUSY
@@ -301,10 +309,12 @@ class Course:
             named = error.fields.get("partner", "")
             by = named if named in self.parties.all else ""
             notes.insert(0, self.note(AuditKind.RULE_BROKEN, job, by, error.code))
+        marks = here.marked(job, [here.own], error.code)
         now = here.clock.now()
-        if not here.store.move_job(self.id, _BUSY, "failed", now, error=told(error), notes=notes):
+        if not here.store.move_job(
+            self.id, _BUSY, "failed", now, error=told(error), answers=marks, notes=notes
+        ):
             return
-        here.mark(job, here.own, error.code)
         for name in self.partners:
             here.send(name, Ended(self.run, "gave_up" if cause_of(error) == "gave_up" else error.code))
             here.tell_head(name)
@@ -347,7 +357,7 @@ class Leading(Course):
         super().__init__(here, job)
         self._agreed = agreed
         self._stage = stage
-        self._above = 0
+        self._above = self._burned_there = 0
         self._told: dict[str, asyncio.Future[Started]] = {}
         self._finished: set[str] = set()
         self._all_finished = asyncio.Event()
@@ -391,16 +401,22 @@ class Leading(Course):
     def on_halted(self, partner: str, halted: Halted) -> None:
         if halted.attempt != self._attempt:
             return
-        if halted.code == "rewound":
-            self._above = max(self._above, halted.had)
-            with self.here.record(self.id) as record:
-                record.raise_to("burned", halted.burned)
-            if self._agreed:
-                self.interrupt(LineError("closed"))
-                return
+        if halted.code != "rewound":
+            self.interrupt(PeerError("partner_failed", code=halted.code, partner=partner))
+        elif not self._agreed:
+            # Its numbers wait, unused, for a person: a partner alone must not move what is on record here.
             self.interrupt(LocalError("rewound", partner=partner))
         else:
-            self.interrupt(PeerError("partner_failed", code=halted.code, partner=partner))
+            stands = self.standing()
+            try:
+                check_told(halted.had, stands.attempt)
+                check_told(halted.burned, stands.burned)
+            except PeerError as error:
+                self.interrupt(error)
+                return
+            self._above = max(self._above, halted.had)
+            self._burned_there = max(self._burned_there, halted.burned)
+            self.interrupt(LineError("closed"))
 
     def on_finished(self, partner: str) -> None:
         self._finished.add(partner)
@@ -412,7 +428,7 @@ class Leading(Course):
         dataset = await here.check_start(self.job())
         stands = self.standing()
         attempt = self._attempt = max(stands.attempt, self._above) + 1
-        barrier = stands.barrier
+        barrier, burned = stands.barrier, max(stands.burned, self._burned_there)
         if self._stage is not None:
             barrier = min(barrier, STAGES[self._stage])
         loop = asyncio.get_running_loop()
@@ -423,11 +439,11 @@ class Leading(Course):
                 if name == here.own:
                     held = await self._either(here.slot.acquire())
                 else:
-                    here.send(name, Start(self.run, attempt, barrier, stands.burned))
+                    here.send(name, Start(self.run, attempt, barrier, burned))
                     self._check(stands, await self._either(self._told[name]), name)
             common = min(barrier, *(told.result().barrier for told in self._told.values()))
             if common < FINISHED:
-                self._begin(attempt, common)
+                self._begin(attempt, common, burned)
                 self._stage = None
                 for name in self.partners:
                     here.send(name, Go(self.run, attempt, common))
@@ -520,6 +536,7 @@ class Following(Course):
             stands = self.standing()
             if start.attempt <= stands.attempt or start.burned < stands.burned:
                 raise PeerError("partner_rewound", partner=self.partners[0])
+            check_told(start.attempt, stands.attempt)
             here.send(
                 self.partners[0],
                 Started(self.run, start.attempt, stands.barrier, stands.burned, stands.attempt),

@@ -38,7 +38,7 @@ def fleet_view(fleets: Fleets, population: Population) -> dict[str, Any]:
         "tasks": tasks,
         "rounds": views.open_rounds(name),
         "budget": budget_of(fleets.ledger(population)),
-        "release": release and release_view(fleets, name, release),
+        "release": release and release_view(fleets, name, release, 0),
         "leader_running": fleets.folder.running(),
         "app": app_view(fleets, population),
     }
@@ -74,18 +74,15 @@ def device_view(device: DeviceView) -> dict[str, Any]:
     }
 
 
-def release_view(fleets: Fleets, name: str, release: ReleaseRow) -> dict[str, Any]:
-    task = fleets.views.task_names(name).get(release.task)
+def release_view(fleets: Fleets, name: str, release: ReleaseRow, covered: int) -> dict[str, Any]:
+    """`covered`: the newest release that all devices have."""
+    paper = fleets.views.paper(release.task)
     steps = fleets.steps(name, release)
     step = min(release.step, len(steps) - 1)
-    later = [each for each in fleets.rows.releases(name) if each.number > release.number]
-    # Who is not in the share of a later release still uses this one.
-    replaced = release.state == rollout.LIVE and any(
-        each.state == rollout.LIVE and each.step >= len(fleets.steps(name, each)) - 1 for each in later
-    )
+    replaced = release.state == rollout.LIVE and release.number < covered
     return {
         "number": release.number,
-        "task": task[0] if task else "",
+        "task": paper[0] if paper else "",
         "model": release.model.hex(),
         "state": "replaced" if replaced else release.state,
         "share": steps[step],

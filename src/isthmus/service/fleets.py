@@ -83,6 +83,18 @@ class Fleets:
             raise ConfigError("not_found", what=f"fleet {name[:64]}", list_command="isthmus fleet ls")
         return found
 
+    def check_no_fleet(self) -> None:
+        """Raises ConfigError `conflict` if this party leads one: devices, tickets and signed tasks name its key."""
+        if names := [each.name for each in self.all()]:
+            state = f"what devices of {', '.join(names)[:80]} know their leader by"
+            raise ConfigError(
+                "conflict",
+                what=f"the key of {self.own}",
+                state=state,
+                needed="of no fleet",
+                show_command="isthmus fleet ls",
+            )
+
     def new(self, name: str, authority: bytes, epsilon: float, delta: float) -> Population:
         """`authority`: public key of the app's sign-in. `epsilon`, `delta`: what all tasks together may cost a device."""
         if not re.fullmatch(PARTY_PATTERN, name):
@@ -195,7 +207,7 @@ class Fleets:
     def _obstacles(self, population: Population, file: FleetTask) -> list[ConfigError]:
         name, task = population.name, file.metadata.name
         found = []
-        if self.rows.task(task) is not None:
+        if self.views.has_task(task):
             found.append(ConfigError("already_there", what=f"task {task}"))
         if population.stopped:
             show = f"isthmus fleet kill {name} --undo"
@@ -210,10 +222,10 @@ class Fleets:
     def _beginning(self, name: str, file: FleetTask) -> ReleaseRow | None:
         """The release in use, where it is a model of the same form: a task goes on from what devices have."""
         release = self.release(name)
-        row = self.rows.task_of(release.task) if release else None
-        if row is None:
+        paper = self.views.paper(release.task) if release else None
+        if paper is None:
             return None
-        before = load_task(row.document.encode())
+        before = load_task(paper[1].encode())
         same = (before.model.layers, before.model.loss, before.example.features) == (
             file.model.layers,
             file.model.loss,
@@ -270,8 +282,15 @@ class Fleets:
 
     def steps(self, name: str, release: ReleaseRow) -> tuple[float, ...]:
         """The shares of devices that a release goes through."""
-        row = self.rows.task_of(release.task)
-        return (1.0,) if row is None else load_task(row.document.encode()).rollout.steps
+        paper = self.views.paper(release.task)
+        return (1.0,) if paper is None else load_task(paper[1].encode()).rollout.steps
+
+    def covered(self, name: str) -> int:
+        """The number of the newest release that all devices have; who has an older one was last seen before it."""
+        for release in self.rows.releases(name):
+            if release.state == rollout.LIVE and release.step >= len(self.steps(name, release)) - 1:
+                return release.number
+        return 0
 
     def _live(self, name: str) -> ReleaseRow:
         release = self.release(name)

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import logging
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +57,7 @@ from isthmus.service.facts import facts_of, line_notes
 from isthmus.service.grants import Grants
 from isthmus.service.keys import lineage, signing_keys
 from isthmus.service.measured import Measurements
+from isthmus.service.offline import Offline
 from isthmus.store.audit import AuditKind, Note, known_code
 from isthmus.store.records import ENDED, STATES, Answer, JobState, Store, StoredDataset, StoredJob
 from isthmus.table import file_digest
@@ -118,9 +119,9 @@ class Jobs:
             self._check_start,
             self._still_allowed,
             grants.guard,
-            self._mark,
+            self._marked,
         )
-        self._outboxes: dict[str, asyncio.Queue[Message]] = {}
+        self._outboxes: dict[str, asyncio.Queue[Message | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -129,6 +130,7 @@ class Jobs:
     def begin(self) -> None:
         """Goes on with what an earlier process of this node left behind; call it once, after the partners are known."""
         self._approvals.begin()
+        self._spawn(Offline(self._store, self._lines, self._clock, self._courses).watch())
         for job in self._store.jobs_in({"queued", "running", "waiting"}):
             self._go_on(job)
         for job in self._store.jobs_in({"accepted"}):
@@ -139,18 +141,19 @@ class Jobs:
         """Opens the control channel to a confirmed partner, once, and says again what it may have missed."""
         if partner in self._outboxes:
             return
-        self._outboxes[partner] = asyncio.Queue()
+        outbox = self._outboxes[partner] = asyncio.Queue()
         line = self._lines.open(partner, CONTROL, 0)
-        self._spawn(self._send_all(line, self._outboxes[partner]))
-        self._spawn(self._listen(line, partner))
+        self._spawn(self._send_all(line, outbox))
+        self._spawn(self._listen(line, partner, outbox))
         self._say_again(partner)
 
     def on_revoked(self, partner: str) -> None:
-        """Ends the conversation with a partner that is trusted no more, and stops every job that it has a part in."""
-        self._outboxes.pop(partner, None)
+        """Stops every job that a partner which is trusted no more has a part in, tells it so, and says and hears nothing else."""
         for job in self._store.jobs_in(set(STATES) - ENDED - {"draft"}):
             if partner in _partners_of(job):
                 self.stop(job.id)
+        if (outbox := self._outboxes.pop(partner, None)) is not None:
+            outbox.put_nowait(None)
 
     async def close(self) -> None:
         """Ends workers and waits for them; their jobs go on when the node runs again."""
@@ -240,7 +243,7 @@ class Jobs:
             signature = sign(stored.digest, stored.number, self._own, self._key)
             notes = [self._note(AuditKind.CONSENT_SIGNED, stored, self._audit.person)]
             answer, now = Answer(self._own, "accepted", signature), self._clock.now()
-            self._store.move_job(stored.id, {"draft"}, "proposed", now, answer=answer, notes=notes)
+            self._store.move_job(stored.id, {"draft"}, "proposed", now, answers=[answer], notes=notes)
             for name in _parse(stored).parties.feature_owners:
                 self._send(name, Proposal(stored.number, stored.document, signature))
                 self._tell_head(name)
@@ -282,7 +285,7 @@ class Jobs:
             self._note(AuditKind.CONSENT_SIGNED, stored, person),
         ]
         answer, now = Answer(self._own, "accepted", signature), self._clock.now()
-        if not self._store.move_job(stored.id, {"proposed"}, "accepted", now, answer=answer, notes=notes):
+        if not self._store.move_job(stored.id, {"proposed"}, "accepted", now, answers=[answer], notes=notes):
             raise self._conflict(stored.id, "proposed")
         self._send(stored.label_owner, Reply(_run_of(stored), True, signature, ""))
         self._tell_head(stored.label_owner)
@@ -298,7 +301,7 @@ class Jobs:
         notes = [self._note(AuditKind.JOB_REFUSED, stored, self._audit.person, "refused")]
         answer, now = Answer(self._own, "refused", code="refused"), self._clock.now()
         if not self._store.move_job(
-            stored.id, {"proposed"}, "refused", now, error=error, answer=answer, notes=notes
+            stored.id, {"proposed"}, "refused", now, error=error, answers=[answer], notes=notes
         ):
             raise self._conflict(stored.id, "proposed")
         self._send(stored.label_owner, Reply(_run_of(stored), False, b"", "refused"))
@@ -310,7 +313,7 @@ class Jobs:
         error = told(PolicyError("approval_refused", job=stored.id, party=self._own))
         notes = [self._note(AuditKind.JOB_REFUSED, stored, self._audit.person, "approval_refused")]
         answer, now = Answer(self._own, "refused", code="approval_refused"), self._clock.now()
-        self._store.move_job(stored.id, {"draft"}, "refused", now, error=error, answer=answer, notes=notes)
+        self._store.move_job(stored.id, {"draft"}, "refused", now, error=error, answers=[answer], notes=notes)
         return self.find(stored.id)
 
     def find(self, job_id: str) -> StoredJob:
@@ -455,19 +458,22 @@ class Jobs:
             if head is not None:
                 self._send(name, head)
 
-    async def _send_all(self, line: Line, outbox: asyncio.Queue[Message]) -> None:
-        while True:
-            message = await outbox.get()
+    async def _send_all(self, line: Line, outbox: asyncio.Queue[Message | None]) -> None:
+        while (message := await outbox.get()) is not None:
             try:
                 await line.put(message.encode())
             except LineError as error:
                 if error.code == "closed":
                     return
+        await line.close()
 
-    async def _listen(self, line: Line, partner: str) -> None:
+    async def _listen(self, line: Line, partner: str, outbox: asyncio.Queue[Message | None]) -> None:
         while True:
             try:
-                await self._take_surely(partner, await line.get())
+                body = await line.get()
+                if self._outboxes.get(partner) is not outbox:
+                    return
+                await self._take_surely(partner, body)
             except LineError as error:
                 if error.code == "closed":
                     return
@@ -569,7 +575,11 @@ class Jobs:
 
     def _on_reply(self, partner: str, reply: Reply) -> None:
         job = self._by_run(reply.run, partner)
-        if job is None or job.role != "label_owner" or job.state != "proposed":
+        if job is None or job.role != "label_owner":
+            return
+        if job.state == "accepted":
+            self._enqueue(job)  # the disk was full just then, and this is heard again
+        if job.state != "proposed":
             return
         answers = {a.party: a for a in self._store.answers(job.id)}
         if partner not in answers or answers[partner].state not in ("asked", "accepted"):
@@ -581,7 +591,7 @@ class Jobs:
             notes = [self._note(AuditKind.JOB_REFUSED, job, partner, known_code(code))]
             now = self._clock.now()
             self._store.move_job(
-                job.id, {"proposed"}, "refused", now, error=told(error), answer=answer, notes=notes
+                job.id, {"proposed"}, "refused", now, error=told(error), answers=[answer], notes=notes
             )
             self._tell_head(partner)
             for other in answers:
@@ -633,7 +643,8 @@ class Jobs:
         if job is None:
             return
         if code:
-            self._mark(job, partner, code)
+            for answer in self._marked(job, [partner], code):
+                self._store.put_answer(job.id, answer)
         if job.state in ENDED:
             return
         course = self._courses.get(job.id)
@@ -643,7 +654,7 @@ class Jobs:
             elif isinstance(course, Following):
                 course.close()
             return
-        if job.role == "label_owner" and job.state == "proposed":
+        if job.role == "label_owner" and job.state == "proposed" and code != "stopped":
             return
         to: JobState = "failed"
         error: IsthmusError = PeerError("partner_failed", code=code, partner=partner)
@@ -658,8 +669,8 @@ class Jobs:
             return
         notes = [self._note(kind, job, partner, known_code(code))]
         since: set[JobState] = {"proposed", "accepted", "queued", "running", "waiting", "paused"}
-        if self._store.move_job(job.id, since, to, self._clock.now(), error=told(error), notes=notes):
-            self._mark(job, self._own, error.code)
+        marks, now = self._marked(job, [self._own], error.code), self._clock.now()
+        if self._store.move_job(job.id, since, to, now, error=told(error), answers=marks, notes=notes):
             if course is not None:
                 course.halt(error)
             for name in set(_partners_of(job)) - {partner}:
@@ -754,17 +765,12 @@ class Jobs:
                 course.interrupt(error)
                 course.wake()
 
-    def _mark(self, job: StoredJob, party: str, code: str | None) -> None:
-        """Where a party stands: running (None), done (empty) or failed with a code; its consent is kept."""
-        known = next((a for a in self._store.answers(job.id) if a.party == party), None)
-        if known is None or known.state == "refused":
-            return
+    def _marked(self, job: StoredJob, parties: Collection[str], code: str | None) -> list[Answer]:
+        """Where these parties stand: running (None), done (empty) or failed with a code; their consent is kept."""
+        known = [a for a in self._store.answers(job.id) if a.party in parties and a.state != "refused"]
         if code is None:
-            self._store.put_answer(job.id, replace(known, state="running"))
-        elif code == "":
-            self._store.put_answer(job.id, replace(known, state="done", code=None))
-        else:
-            self._store.put_answer(job.id, replace(known, state="failed", code=code))
+            return [replace(a, state="running") for a in known]
+        return [replace(a, state="failed" if code else "done", code=code or None) for a in known]
 
     def _spawn(self, work: Coroutine[Any, Any, None], course: Course | None = None) -> None:
         if self._closing:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from isthmus.base.errors import ConfigError, LocalError
+from isthmus.fleet.desk import Pace
 from isthmus.fleet.helper_line import HelperLine
 from isthmus.fleet.leader import Leader
 from isthmus.service.leader_metrics import LeaderMetrics
@@ -38,6 +39,7 @@ def serve_leader(
     folder: NodeFolder,
     listen: str | None,
     address: str | None,
+    pace: Pace,
     metrics_port: int | None,
     ready: Callable[[Led], None],
 ) -> None:
@@ -63,7 +65,7 @@ def serve_leader(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     leader_folder.make()
     with leader_folder.locked():
-        asyncio.run(_serve(folder, leader_folder, listen, address, metrics_port, ready))
+        asyncio.run(_serve(folder, leader_folder, listen, address, pace, metrics_port, ready))
 
 
 async def _serve(
@@ -71,6 +73,7 @@ async def _serve(
     leader_folder: LeaderFolder,
     listen: str,
     address: str | None,
+    pace: Pace,
     metrics_port: int | None,
     ready: Callable[[Led], None],
 ) -> None:
@@ -82,7 +85,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     key = folder.party_key()
-    leader = Leader(leader_folder.home, key, lambda card: HelperLine(card, key))
+    leader = Leader(leader_folder.home, key, lambda card: HelperLine(card, key), pace=pace)
     figures: web.AppRunner | None = None
     try:
         await leader.start()

@@ -31,13 +31,16 @@ from isthmus.store.audit import AuditKind
 from isthmus.store.records import KnownKey, Store, StoredPartner
 from isthmus.wire.link import Partner
 
+FAREWELL_S = 3.0
+"""A partner that is trusted no more still hears that its jobs have ended, if the line carries it so soon."""
+
 
 class Known(Protocol):
     """What partners need of the link."""
 
     def add_partner(self, partner: Partner) -> None: ...
 
-    def remove_partner(self, name: str) -> None: ...
+    def remove_partner(self, name: str, farewell_s: float = 0.0) -> None: ...
 
     async def post_join(
         self, address: str, certificate_der: bytes | None, body: bytes, public_key: bytes = ...
@@ -141,8 +144,8 @@ class Partners:
             [note], put=[*ended, *(KnownKey(name, key, "revoked", now, now) for key in keys)], gone=[name]
         )
         if partner.confirmed:
-            self._link.remove_partner(name)
             self._on_revoked(name)
+            self._link.remove_partner(name, FAREWELL_S)
         return partner
 
     async def _take_invite(self, invite: Invite) -> tuple[StoredPartner, str | None]:

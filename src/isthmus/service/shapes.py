@@ -40,6 +40,7 @@ _JOB: dict[str, Any] = {
         {"party": "data-co", "state": "running", "signed": True, "code": None},
     ],
     "progress": {"stage": "train", "done": 23, "total": 60, "eta_s": 41.0, "note": ""},
+    "waiting": None,
     "error": None,
     "result": None,
     "folder": "/srv/isthmus/jobs/j-h5vgk3ta",
@@ -229,6 +230,15 @@ class StandingShape(BaseModel):
     code: str | None
 
 
+class WaitingShape(BaseModel):
+    """Why a job waits: `partner_offline`, `disk_full`, `rewound`, `paused` or another code; and since when."""
+
+    model_config = _like({"reason": "partner_offline", "since": _AT})
+
+    reason: str
+    since: str
+
+
 class JobShape(BaseModel):
     model_config = _like(_JOB)
 
@@ -243,6 +253,7 @@ class JobShape(BaseModel):
     changed_at: str
     parties: list[StandingShape]
     progress: ProgressShape | None
+    waiting: WaitingShape | None
     error: ErrorShape | None
     result: dict[str, Any] | None
     folder: str

@@ -105,10 +105,20 @@ def job_view(
             for a in answers
         ],
         "progress": progress_view(job, step),
+        "waiting": waiting_view(job),
         "error": error_view(error, language) if error else None,
         "result": job.result,
         "folder": folder,
     }
+
+
+def waiting_view(job: StoredJob) -> dict[str, Any] | None:
+    """Why a job waits, as a code, and since when."""
+    if job.state != "waiting" or job.error is None:
+        return None
+    code, fields = job.error["code"], job.error["fields"]
+    reason = {"partner_failed": fields.get("code", code), "partner_rewound": "rewound"}.get(code, code)
+    return {"reason": reason, "since": fields.get("since") or job.changed_at.isoformat()}
 
 
 def progress_view(job: StoredJob, step: Step | None) -> dict[str, Any] | None:

@@ -77,14 +77,17 @@ class Checkpoints:
         """What the last `keep_spent` holds."""
         return bytes(self._row("SELECT spent FROM run"))
 
-    def begin(self, attempt: int, barrier: int) -> None:
+    def begin(self, attempt: int, barrier: int, burned: int = 0) -> None:
         """Begin an attempt at a barrier that is on record; what was put by after it is dropped, and the worker of every
-        earlier attempt is shut out. Raises LocalError `superseded` unless the attempt is a new one."""
+        earlier attempt is shut out. Every secret below `burned` counts as burned from then on. Raises LocalError `superseded`
+        unless the attempt is a new one."""
         with self._write():
             if attempt <= self.attempt:
                 raise LocalError("superseded")
             self._db.execute("DELETE FROM part WHERE barrier > ?", (barrier,))
             self._db.execute("UPDATE run SET attempt = ?, barrier = min(barrier, ?)", (attempt, barrier))
+            if burned > self.count("burned"):
+                self._db.execute("INSERT OR REPLACE INTO number VALUES ('burned', ?)", (burned,))
         self._attempt = attempt
 
     def keep(self, barrier: int, **parts: bytes) -> None:

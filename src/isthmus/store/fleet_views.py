@@ -91,10 +91,14 @@ class FleetViews:
         row = self._rows.one(f"SELECT {_TASK} FROM task WHERE population = ? AND name = ?", population, name)
         return TaskView(*row) if row else None
 
-    def task_names(self, population: str) -> dict[bytes, tuple[str, str]]:
-        """Name and file of every task, by digest."""
-        rows = self._rows.all("SELECT digest, name, document FROM task WHERE population = ?", population)
-        return {digest: (name, document) for digest, name, document in rows}
+    def has_task(self, name: str) -> bool:
+        """Whether any fleet has a task of this name."""
+        return self._rows.one("SELECT 1 FROM task WHERE name = ?", name) is not None
+
+    def paper(self, digest: bytes) -> tuple[str, str] | None:
+        """Name and file of a task."""
+        found = self._rows.one("SELECT name, document FROM task WHERE digest = ?", digest)
+        return (found[0], found[1]) if found else None
 
     def count_rounds(self, task: bytes) -> dict[tuple[str, str], int]:
         """Rounds by kind and phase."""

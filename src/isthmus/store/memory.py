@@ -177,15 +177,14 @@ class MemoryStore(MemoryUsers, AgreementsInMemory):
         *,
         error: dict[str, Any] | None = None,
         result: dict[str, Any] | None = None,
-        answer: Answer | None = None,
+        answers: Sequence[Answer] = (),
         notes: Sequence[Note] = (),
     ) -> bool:
         job = self._jobs.get(job_id)
         if job is None or job.state not in since:
             return False
         self._jobs[job_id] = replace(job, state=to, changed_at=at, error=error, result=result)
-        if answer is not None:
-            self._answers[job_id][answer.party] = answer
+        self._answers[job_id].update({answer.party: answer for answer in answers})
         self.add_event(job_id, at, "job.state", "", {"state": to})
         self.add_lines(notes)
         return True

@@ -232,10 +232,10 @@ class Store(UserStore, Agreements, Protocol):
         *,
         error: dict[str, Any] | None = None,
         result: dict[str, Any] | None = None,
-        answer: Answer | None = None,
+        answers: Sequence[Answer] = (),
         notes: Sequence[Note] = (),
     ) -> bool:
-        """Moves the job on, puts the answer of a party, and notes the event `job.state`, together. False, and nothing done,
+        """Moves the job on, puts answers of parties, and notes the event `job.state`, together. False, and nothing done,
         unless its state is in `since`."""
 
     def put_answer(self, job_id: str, answer: Answer, notes: Sequence[Note] = ()) -> None: ...

@@ -195,11 +195,15 @@ class Link:
         self._peers: dict[str, Peer] = {}
         self._dialers: dict[str, Dialer] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._farewells: dict[str, asyncio.Task[None]] = {}
         self._started = False
 
     def add_partner(self, partner: Partner) -> None:
         """Know a partner from now on. Known already: the address, the certificate or the second pin changes, or the second
         pin has become the first; any other key needs a removal."""
+        if (farewell := self._farewells.pop(partner.name, None)) is not None:
+            farewell.cancel()
+            self._forget(self._peer(partner.name))
         if (known := self._peers.get(partner.name)) is not None:
             self._change(known, partner)
             return
@@ -252,10 +256,26 @@ class Link:
         if (dialer := self._dialers.get(name)) is not None:
             dialer.renew()
 
-    def remove_partner(self, name: str) -> None:
-        """Forget a partner; its open channels fail with LineError("closed")."""
+    def remove_partner(self, name: str, farewell_s: float = 0.0) -> None:
+        """Forget a partner; its open channels fail with LineError("closed"). While the line stands, what is said on the control
+        channel before that is closed may still arrive for `farewell_s`."""
         peer = self._peer(name)
-        del self._peers[name]
+        control = peer.lanes.get((CONTROL, 0))
+        if farewell_s > 0 and control is not None and peer.away_s() is None:
+            task = asyncio.get_running_loop().create_task(self._farewell(peer, control, farewell_s))
+            self._farewells[name] = task
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        else:
+            self._forget(peer)
+
+    async def _farewell(self, peer: Peer, control: Lane, farewell_s: float) -> None:
+        await control.signal.until(lambda: control.error or control.sent, self._here.clock, farewell_s)
+        del self._farewells[peer.name]
+        self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        self._peers.pop(peer.name, None)
         self._listener.forget(peer)
         peer.leave()
         self._undial(peer)
@@ -312,6 +332,11 @@ class Link:
         """Forget a channel that the partner may never open or close: what was not delivered is gone."""
         if (peer := self._peers.get(partner_name)) is not None:
             peer.drop(job_digest, number)
+
+    def away_s(self, partner_name: str) -> float | None:
+        """For how long the line to a partner has been down; None while it stands."""
+        peer = self._peers.get(partner_name)
+        return None if peer is None else peer.away_s()
 
     def state(self, partner_name: str) -> LinkState:
         return self._peer(partner_name).state()

@@ -26,10 +26,10 @@ PIXELS: Final = 64
 EMBEDDING: Final = 32
 """Values of an embedding; task.yaml says the same."""
 PAGE: Final = 6
-VISITS: Final = 3
+VISITS: Final = 5
 _COMMON: Final = 1.6
 _OWN: Final = 1.0
-_SURE: Final = 3.0
+_SURE: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,12 +132,15 @@ def fleet_routes(api: APIRouter, node: Node) -> None:
         fleets.find(name)
         (before,) = read_cursor("releases", cursor, int) or [2**62]
         found = fleets.views.releases(name, before, limit + 1)
-        return page("releases", found, limit, lambda r: [r.number], lambda r: release_view(fleets, name, r))
+        covered = fleets.covered(name)
+        return page(
+            "releases", found, limit, lambda r: [r.number], lambda r: release_view(fleets, name, r, covered)
+        )
 
     @api.post("/fleets/{name}/rollout", responses=shaped(ReleaseShape), dependencies=ONCE)
     async def move(name: str, body: RolloutMove) -> dict[str, Any]:
         moved = fleets.roll_out(name) if body.move == "next" else fleets.roll_back(name)
-        return release_view(fleets, name, moved)
+        return release_view(fleets, name, moved, 0)
 
     @api.post("/fleets/{name}/tasks/plan", responses=shaped(FleetPlanShape))
     async def plan(request: Request, name: str, body: FleetTaskText) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def partner_routes(api: APIRouter, node: Node) -> None:
 
     @api.post("/partners/rotate", responses=shaped(RotationShape), dependencies=ONCE)
     async def rotate(body: Overlap) -> dict[str, Any]:
+        node.fleets.check_no_fleet()
         node.keys.rotate(timedelta(days=body.overlap_days))
         return rotation_view(node.keys, node.key.public)
 

@@ -126,7 +126,7 @@ class Jobs(Lines):
         *,
         error: dict[str, Any] | None = None,
         result: dict[str, Any] | None = None,
-        answer: Answer | None = None,
+        answers: Sequence[Answer] = (),
         notes: Sequence[Note] = (),
     ) -> bool:
         move = update(JOB).where(JOB.c.id == job_id, JOB.c.state.in_(since))
@@ -139,7 +139,7 @@ class Jobs(Lines):
         with self._write():
             moved = self._count(move.values(**fields))
             if moved:
-                if answer is not None:
+                for answer in answers:
                     self._put_answer(job_id, answer)
                 self._add_event(job_id, at, "job.state", "", {"state": to})
                 self._add_lines(notes)
