@@ -15,6 +15,7 @@ from isthmus.wire.message import Message
 HOLDS = re.compile(r"secret|seed|token|password|private|sigma|mask|nonce|ephemeral|sending|receiving")
 PUBLIC = {
     ("isthmus.jobs.spec.Run", "seed"),  # stands in the job file, which every party signs
+    ("isthmus.fleet.simulate.Plan", "seed"),  # draws devices that do not exist
     ("isthmus.crypto.seal.Greeting", "ephemeral"),  # the public half of a session key
 }
 
