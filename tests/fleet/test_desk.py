@@ -138,3 +138,11 @@ def test_an_outcome_that_there_is_not_is_refused() -> None:
 
 def test_a_device_that_is_late_for_every_round_is_not_asked() -> None:
     assert not asked(desk(), 1, NOW + 10_000_000)
+
+
+def test_a_device_whose_ticket_ends_before_the_helpers_have_answered_is_not_asked() -> None:
+    made = desk(replace(opened(), ends_ms=NOW + 20_000_000))
+    for ticket_ms, is_asked in ((NOW + 20_000_000, False), (NOW + 20_000_001, True)):
+        answer = made.check_in(device(1), said(), None, NOW, ticket_ms)
+        assert (answer.offer is not None) == is_asked
+    assert made.drain()[opened().key]["ticket_ends"] == 1

@@ -38,6 +38,8 @@ class OpenRound:
     kept: float
     patience_ms: int
     share: float
+    ends_ms: int = 0
+    """When helpers have answered at the latest: tickets must last until then."""
     taken: int = 0
     done: set[bytes] = field(default_factory=set)
     asked: dict[bytes, int] = field(default_factory=dict)
@@ -127,8 +129,10 @@ class Desk:
             opened.taken += 1
             opened.note("uploaded", device)
 
-    def check_in(self, device: bytes, said: CheckIn, release: Signed | None, now_ms: int) -> Answer:
-        """Raises PeerError `bad_message` for an outcome that there is not."""
+    def check_in(
+        self, device: bytes, said: CheckIn, release: Signed | None, now_ms: int, ticket_ms: int = 2**62
+    ) -> Answer:
+        """`ticket_ms`: when its ticket ends. Raises PeerError `bad_message` for an outcome that there is not."""
         if said.outcome is not None:
             if said.outcome.what not in OUTCOMES:
                 raise PeerError("bad_message", why="outcome.what is not one of those there are")
@@ -137,7 +141,7 @@ class Desk:
             return Answer(None, round(self._pace.most_s * 1000), None, True)
         wait_ms = math.inf
         for opened in sorted(self._rounds.values(), key=lambda each: len(each.asked) + each.taken):
-            offer, later_ms = self._offer(opened, device, said, now_ms)
+            offer, later_ms = self._offer(opened, device, said, now_ms, ticket_ms)
             if offer is not None:
                 return Answer(offer, self._retry_ms(), release, False)
             wait_ms = min(wait_ms, later_ms)
@@ -164,6 +168,10 @@ class Desk:
             return None, math.inf
         if (why := self._unfit(opened, device, said)) is not None:
             opened.note(why, device)
+            return None, math.inf
+        if ticket_ms <= opened.ends_ms:
+            # A helper would not count it any more, and refuse the batch that holds it.
+            opened.note("ticket_ends", device)
             return None, math.inf
         part = self._parts.get(opened.round.task, {}).get(device)
         if part is not None and part.times >= manifest.per_device_max:

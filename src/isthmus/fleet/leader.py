@@ -332,6 +332,7 @@ class Leader:
             kept=kept,
             patience_ms=round(min(span_ms / 4, 3_600_000)),
             share=share,
+            ends_ms=state.deadline_ms + state.answer_ms,
             taken=len(live.devices),
             done=set(live.devices),
         )
@@ -588,7 +589,9 @@ class Leader:
         news = None
         if release is not None and release.number != said.release:
             news = read(Signed, release.signed.encode())
-        return self._desks[population].check_in(device, said, news, self._now_ms)
+        return self._desks[population].check_in(
+            device, said, news, self._now_ms, self._devices[device].expires_ms
+        )
 
     async def take(self, device: bytes, report: Report) -> Signed:
         if report.device != device:
