@@ -58,6 +58,7 @@ LOST = {
     "not_sampled": ("not sampled", "未被抽样"),
     "not_eligible": ("not eligible", "不符合条件"),
     "quota": ("took part often enough", "参与次数已满"),
+    "ticket_ends": ("its ticket ends too soon", "凭证即将到期"),
     "too_soon": ("too soon after the last time", "距上次参与过近"),
     "not_needed": ("not needed", "名额已满"),
     "gone": ("not heard of again", "失去联系"),

@@ -159,7 +159,7 @@ class Desk:
             opened.done.add(device)
 
     def _offer(
-        self, opened: OpenRound, device: bytes, said: CheckIn, now_ms: int
+        self, opened: OpenRound, device: bytes, said: CheckIn, now_ms: int, ticket_ms: int
     ) -> tuple[Offer | None, float]:
         """An offer, or how many milliseconds to come back after at the earliest (infinite: no matter)."""
         manifest = opened.manifest
