@@ -604,6 +604,7 @@ def test_to_forget_events_gives_a_round_up_that_was_learning_from_them(leader: F
     assert work(device, lambda: True) == "paused"
     assert device.forget("events")
     assert device._store.items() == []
+    assert device._store.get("personal") is None
     assert b"photo-1" not in (leader.folder / "phone" / "device.db").read_bytes()
     leader.clock.move(120)
     assert work(device) == "nothing"
