@@ -20,7 +20,7 @@ from isthmus.base import files
 from isthmus.base.errors import ConfigError, IsthmusError, LineError, PolicyError
 from isthmus.base.typed_json import write
 from isthmus.device import Conditions, Device, FileKeyStore, HelperKey
-from isthmus.device.examples import make_examples
+from isthmus.device.examples import Examples, make_examples
 from isthmus.learn.head import Settings
 from isthmus.learn.personal import alone, ranking, with_personal
 from isthmus.protocols.device_round import (
@@ -368,20 +368,25 @@ def test_a_stop_after_any_mini_batch_changes_nothing_in_the_end(leader: FakeLead
     device, manifest = leader.device(), leader.manifest()
     live(device)
     offer = leader.show(manifest)
-    calls = 0
+    assert work(device, lambda: True) == "paused"
+    row = device._store.active()
+    assert row is not None
+    examples = Examples.from_bytes(row.examples or b"")
+    pauses = 1
     while (said := work(device, lambda: True)) == "paused":
-        calls += 1
-        live(device, 3, seed=calls)  # what is observed meanwhile waits for the next round
+        pauses += 1
+        live(device, 3, seed=pauses)  # what is observed meanwhile waits for the next round
     assert said == "sent"
-    assert calls > 9
-    assert len(leader.check_ins) == 1
-    head, first = leader.head(manifest), leader.head(manifest).init(SEED)
-    twin = leader.device("twin")
-    live(twin)
-    examples = examples_of(twin, manifest)
     assert len(examples) == 40
-    assert head.size == manifest.parameters
-    assert first.size == len(leader.opened(manifest, offer, leader.reports[0]))
+    assert pauses == 3 * -(-int((~examples.held).sum()) // 4) - 1
+    assert len(leader.check_ins) == 1
+    first = leader.head(manifest).init(SEED)
+    x, y, weight = examples.part(held=False)
+    trained = leader.head(manifest).train(first, x, y, weight, Settings(3, 4, 0.5), row.seed).flat - first
+    update = trained * min(1.0, manifest.local.clip_norm / float(np.linalg.norm(trained)))
+    (encoding,) = encodings(manifest, offer.round)
+    sent = encoding.decode(leader.opened(manifest, offer, leader.reports[0]))
+    assert np.abs(sent - update).max() <= encoding.step
 
 
 class Killed(BaseException):
@@ -466,6 +471,24 @@ def test_a_round_that_closed_meanwhile_is_let_go_and_counts_against_the_quota(le
     leader.show(manifest, 2)
     assert work(device) == "refused"
     assert not leader.reports
+
+
+def test_what_the_app_raises_does_not_come_back_to_it(leader: FakeLeader) -> None:
+    class Trouble(Exception):
+        pass
+
+    def trouble(*said: object) -> Any:
+        raise Trouble("secret-value")
+
+    device = leader.device()
+    live(device)
+    leader.show(leader.manifest())
+    assert work(device, trouble) == "failed"
+    device._store.put(ticket=None)
+    device._worker._login = trouble
+    assert work(device) == "failed"
+    device._worker._login = leader.login
+    assert work(device) == "sent"
 
 
 def test_a_busy_leader_is_asked_again_later(leader: FakeLeader) -> None:

@@ -80,7 +80,7 @@ def _quiet(
                 return call(device, *args, **kwargs)
             except IsthmusError as error:
                 _log.warning("%s: %s", call.__name__, error.code)
-            except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - a top loop: what the app hands in may raise anything
                 _log.error("%s: %s", call.__name__, type(error).__name__)
             return otherwise()
 
