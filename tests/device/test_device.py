@@ -266,6 +266,25 @@ def test_a_task_that_promises_too_little_for_this_app_is_refused(leader: FakeLea
         assert work(silent) == "refused"
 
 
+@pytest.mark.trust("T19")
+def test_all_tasks_together_cost_no_more_than_the_app_allows(leader: FakeLeader) -> None:
+    """One report of each of these costs about 0.3; the leader's own ledger is not asked."""
+    device = leader.device(config=leader.config(epsilon_most=1.0))
+    live(device)
+    said, costs = [], []
+    for number in range(1, 8):
+        leader.show(
+            leader.manifest(name=f"taste-{number}", privacy=Privacy(40_000.0, 40_000.0, 1.0, 1e-6, True))
+        )
+        said.append(work(device))
+        costs = [sent.told.spent or 0.0 for sent in device.receipts()]
+        leader.clock.move(120)
+    count = said.count("sent")
+    assert said == ["sent"] * count + ["refused"] * (7 - count)
+    assert sum(costs) <= 1.0 < sum(costs) + costs[0]
+    assert 1 < count < 7
+
+
 @pytest.mark.trust("T18")
 def test_a_second_model_for_the_same_round_is_refused_whatever_came_before(leader: FakeLeader) -> None:
     device, manifest = leader.device(), leader.manifest()
