@@ -20,7 +20,7 @@ from isthmus.base import files
 from isthmus.base.errors import ConfigError, IsthmusError, LineError, PolicyError
 from isthmus.base.typed_json import write
 from isthmus.device import Conditions, Device, FileKeyStore, HelperKey
-from isthmus.device.examples import make_examples
+from isthmus.device.examples import Examples, make_examples
 from isthmus.learn.head import Settings
 from isthmus.learn.personal import alone, ranking, with_personal
 from isthmus.protocols.device_round import (
@@ -266,6 +266,25 @@ def test_a_task_that_promises_too_little_for_this_app_is_refused(leader: FakeLea
         assert work(silent) == "refused"
 
 
+@pytest.mark.trust("T19")
+def test_all_tasks_together_cost_no_more_than_the_app_allows(leader: FakeLeader) -> None:
+    """One report of each of these costs about 0.3; the leader's own ledger is not asked."""
+    device = leader.device(config=leader.config(epsilon_most=1.0))
+    live(device)
+    said, costs = [], []
+    for number in range(1, 8):
+        leader.show(
+            leader.manifest(name=f"taste-{number}", privacy=Privacy(40_000.0, 40_000.0, 1.0, 1e-6, True))
+        )
+        said.append(work(device))
+        costs = [sent.told.spent or 0.0 for sent in device.receipts()]
+        leader.clock.move(120)
+    count = said.count("sent")
+    assert said == ["sent"] * count + ["refused"] * (7 - count)
+    assert sum(costs) <= 1.0 < sum(costs) + costs[0]
+    assert 1 < count < 7
+
+
 @pytest.mark.trust("T18")
 def test_a_second_model_for_the_same_round_is_refused_whatever_came_before(leader: FakeLeader) -> None:
     device, manifest = leader.device(), leader.manifest()
@@ -368,20 +387,25 @@ def test_a_stop_after_any_mini_batch_changes_nothing_in_the_end(leader: FakeLead
     device, manifest = leader.device(), leader.manifest()
     live(device)
     offer = leader.show(manifest)
-    calls = 0
+    assert work(device, lambda: True) == "paused"
+    row = device._store.active()
+    assert row is not None
+    examples = Examples.from_bytes(row.examples or b"")
+    pauses = 1
     while (said := work(device, lambda: True)) == "paused":
-        calls += 1
-        live(device, 3, seed=calls)  # what is observed meanwhile waits for the next round
+        pauses += 1
+        live(device, 3, seed=pauses)  # what is observed meanwhile waits for the next round
     assert said == "sent"
-    assert calls > 9
-    assert len(leader.check_ins) == 1
-    head, first = leader.head(manifest), leader.head(manifest).init(SEED)
-    twin = leader.device("twin")
-    live(twin)
-    examples = examples_of(twin, manifest)
     assert len(examples) == 40
-    assert head.size == manifest.parameters
-    assert first.size == len(leader.opened(manifest, offer, leader.reports[0]))
+    assert pauses == 3 * -(-int((~examples.held).sum()) // 4) - 1
+    assert len(leader.check_ins) == 1
+    first = leader.head(manifest).init(SEED)
+    x, y, weight = examples.part(held=False)
+    trained = leader.head(manifest).train(first, x, y, weight, Settings(3, 4, 0.5), row.seed).flat - first
+    update = trained * min(1.0, manifest.local.clip_norm / float(np.linalg.norm(trained)))
+    (encoding,) = encodings(manifest, offer.round)
+    sent = encoding.decode(leader.opened(manifest, offer, leader.reports[0]))
+    assert np.abs(sent - update).max() <= encoding.step
 
 
 class Killed(BaseException):
@@ -466,6 +490,24 @@ def test_a_round_that_closed_meanwhile_is_let_go_and_counts_against_the_quota(le
     leader.show(manifest, 2)
     assert work(device) == "refused"
     assert not leader.reports
+
+
+def test_what_the_app_raises_does_not_come_back_to_it(leader: FakeLeader) -> None:
+    class Trouble(Exception):
+        pass
+
+    def trouble(*said: object) -> Any:
+        raise Trouble("secret-value")
+
+    device = leader.device()
+    live(device)
+    leader.show(leader.manifest())
+    assert work(device, trouble) == "failed"
+    device._store.put(ticket=None)
+    device._worker._login = trouble
+    assert work(device) == "failed"
+    device._worker._login = leader.login
+    assert work(device) == "sent"
 
 
 def test_a_busy_leader_is_asked_again_later(leader: FakeLeader) -> None:
@@ -604,6 +646,7 @@ def test_to_forget_events_gives_a_round_up_that_was_learning_from_them(leader: F
     assert work(device, lambda: True) == "paused"
     assert device.forget("events")
     assert device._store.items() == []
+    assert device._store.get("personal") is None
     assert b"photo-1" not in (leader.folder / "phone" / "device.db").read_bytes()
     leader.clock.move(120)
     assert work(device) == "nothing"

@@ -125,6 +125,39 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/service/test_jobs.py::test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person",),
     ),
     Mutant(
+        "M29-device",
+        "a device works on a second model of a round that it has seen",
+        one("device/work.py", "        if known.shown != shown:\n", "        if False:\n"),
+        (
+            "tests/device/test_device.py::test_a_second_model_for_the_same_round_is_refused_whatever_came_before",
+        ),
+    ),
+    Mutant(
+        "M28-device",
+        "a device takes the leader's word for how often it took part",
+        one("device/work.py", "        if times >= manifest.per_device_max or ", "        if "),
+        ("tests/device/test_device.py::test_quota_and_gap_hold_however_often_the_leader_asks",),
+    ),
+    Mutant(
+        "M28-helpers",
+        "a device seals its seeds to whatever helpers the leader names",
+        one("device/papers.py", '        ("helpers", not set(m.helpers) <= accepted),\n', ""),
+        ("tests/device/test_device.py::test_a_task_that_does_not_match_is_refused_and_nothing_leaves",),
+    ),
+    Mutant(
+        "M30-device",
+        "a device makes its report anew after every kill",
+        (
+            Edit("device/work.py", "            if row.state != SEALED:\n", "            if True:\n"),
+            Edit(
+                "device/store.py",
+                "(SEALED, report, control, now_ms, len(report), row.task, row.number, WORKING)",
+                "(SEALED, report, control, now_ms, len(report), row.task, row.number, row.state)",
+            ),
+        ),
+        ("tests/device/test_device.py::test_a_receipt_that_is_lost_makes_the_same_bytes_leave_again",),
+    ),
+    Mutant(
         "M31",
         "whether the attempt is still the last one is asked before the transaction",
         one(

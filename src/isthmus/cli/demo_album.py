@@ -269,8 +269,8 @@ def _fleet(
                 phones.append(Phone(folder, sign_in))
             _enrolled(client, phones)
             line(
-                f"{PHONES} phones signed in; nobody holds another's photos",
-                f"{PHONES} 台手机已注册；照片互不重叠",
+                f"{PHONES} phones signed in, each with an album of its own",
+                f"{PHONES} 台手机已注册，各持有自己的相册",
             )
             yield client, helpers, phones
         finally:

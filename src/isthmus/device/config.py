@@ -34,8 +34,12 @@ class LeaderCard:
 
 @dataclass(frozen=True)
 class Config:
-    """`helpers`: all that this app accepts, each of another organisation; a task names two of them. `epsilon_most`: tasks that
-    promise less privacy are refused; None takes any task. ConfigError `out_of_bounds` for what cannot be."""
+    """`helpers`: all that this app accepts, each of another organisation; a task names two of them.
+
+    `epsilon_most`: what all tasks together may cost this device, which counts by itself; None takes any task.
+
+    Raises ConfigError `out_of_bounds` for what cannot be.
+    """
 
     population: str
     app_version: str

@@ -25,7 +25,7 @@ from isthmus.protocols.device_round import (
     read_paper,
 )
 
-_ROOM: Final = 1.001
+ROOM: Final = 1.001
 """The promise of a task may be missed by rounding, no more."""
 
 
@@ -106,7 +106,7 @@ def _check_noise(config: Config, manifest: Manifest) -> None:
     promised = privacy.epsilon
     if promised is not None:
         real = spent(manifest, manifest.per_device_max)
-        if real is None or not isfinite(real) or real > promised * _ROOM:
+        if real is None or not isfinite(real) or real > promised * ROOM:
             raise _not_accepted("privacy.noise_std")
     if config.epsilon_most is not None and (promised is None or promised > config.epsilon_most):
         raise _not_accepted("privacy.epsilon")

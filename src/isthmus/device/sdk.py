@@ -80,7 +80,7 @@ def _quiet(
                 return call(device, *args, **kwargs)
             except IsthmusError as error:
                 _log.warning("%s: %s", call.__name__, error.code)
-            except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - a top loop: what the app hands in may raise anything
                 _log.error("%s: %s", call.__name__, type(error).__name__)
             return otherwise()
 
@@ -261,9 +261,11 @@ class Device:
 
     @_quiet(lambda: False)
     def forget(self, scope: Scope) -> bool:
-        """Erases events and what was learned from them here; the personal head, until it is fitted again; or all, which also
-        leaves the fleet and revokes the key. True once it is done: without a line, all is erased but the key, and the next
-        `work` says goodbye."""
+        """Erases events and what was learned from them here; the personal head, until it is fitted again; or all.
+
+        All also leaves the fleet and revokes the key. True once it is done: without a line everything is erased but the key, and
+        the next `work` says goodbye.
+        """
         if scope == "events":
             self._drop_round()
             self._store.forget("personal", tables=("event", "item", "control"))

@@ -320,6 +320,12 @@ class DeviceStore:
         found = self._rows("SELECT own FROM control WHERE task = ?", task)
         return bytes(found[0][0]) if found else None
 
+    def told_before(self, task: bytes) -> list[str]:
+        """What was told of the last report in every other task."""
+        return [
+            row[0] for row in self._rows("SELECT body, max(id) FROM sent WHERE task != ? GROUP BY task", task)
+        ]
+
     def receipts(self) -> list[tuple[str, bool]]:
         """What was told of every report, and whether the leader has taken it; newest first."""
         return [

@@ -25,7 +25,7 @@ from isthmus.crypto.seal import PartyKey
 from isthmus.device.config import Config
 from isthmus.device.examples import Examples, make_examples
 from isthmus.device.line import Line
-from isthmus.device.papers import check_round, read_manifest, spent
+from isthmus.device.papers import ROOM, check_round, read_manifest, spent
 from isthmus.device.store import SEALED, SENT, DeviceStore, RoundRow
 from isthmus.learn.head import Course, Head, Settings, control_after
 from isthmus.learn.personal import alone, ranking, with_personal
@@ -266,6 +266,11 @@ class Worker:
             times > 0
         ):
             raise _Over("refused")
+        cost = spent(manifest, times + 1)
+        if self._config.epsilon_most is not None:
+            before = sum(read(Told, body.encode()).spent or 0.0 for body in self._store.told_before(row.task))
+            if cost is None or before + cost > self._config.epsilon_most * ROOM:
+                raise _Over("refused")
         examples = self._examples(manifest, row)
         models = [self._model(line, name, manifest.parameters) for name in offer.round.models]
         if offer.round.kind == TRAIN:
@@ -280,7 +285,7 @@ class Worker:
         told = Told(
             manifest.name, manifest.purpose, manifest.leader_name, tuple(h.name for h in manifest.helpers),
             row.number, offer.round.kind, len(report), now_ms, manifest.reports_min, times + 1,
-            manifest.per_device_max, spent(manifest, times + 1), manifest.privacy.epsilon,
+            manifest.per_device_max, cost, manifest.privacy.epsilon,
         )  # fmt: skip
         self._store.keep_report(row, report, control, now_ms, write(told).decode())
 
