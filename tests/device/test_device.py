@@ -162,7 +162,7 @@ def test_a_model_comes_as_the_difference_from_one_that_is_here(leader: FakeLeade
 
 
 def test_control_variates_travel_as_a_second_vector_and_stay_for_the_next_round(leader: FakeLeader) -> None:
-    local = Local(2, 4, "sgd", 0.5, 0.0, 1.0, True)
+    local = Local(2, 4, "sgd", 0.5, 0.0, 1.0, None, True)
     device, manifest = leader.device(), leader.manifest(local=local)
     live(device)
     offer = leader.show(manifest, 1)
@@ -229,7 +229,7 @@ REFUSED: dict[str, Callable[[Manifest], dict[str, Any]]] = {
     "no passes over the data": lambda m: {"local": replace(m.local, epochs=0)},
     "no clipping": lambda m: {"local": replace(m.local, clip_norm=0.0)},
     "an unknown optimiser": lambda m: {"local": replace(m.local, optimiser="adam")},
-    "fewer bits": lambda m: {"sums": Sums(4, False, 4, 4, 1)},
+    "fewer bits": lambda m: {"sums": Sums(4, False, 0, 4, 4, 1)},
     "a quota without end": lambda m: {"per_device_max": 51},
     "an unknown figure": lambda m: {"metrics": ("accuracy", "every_photo")},
     "no figure": lambda m: {"metrics": ()},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from isthmus.base.typed_json import read
-from isthmus.protocols.device_round import Outcome, Refused, Release, read_paper, vector_of
+from isthmus.protocols.device_round import Outcome, Refused, Release, Round, read_paper, vector_of
 from isthmus.store.fleet import FINISHED
 from isthmus.wire.https import client_context
 from tests.fleet.world import Fleet, Phone, phones, task_of, until
@@ -42,6 +42,12 @@ def test_a_task_runs_to_its_end_and_the_sum_is_exact(tmp_path: Path) -> None:
                 ("train", "opened"),
                 ("evaluate", "opened"),
             ]
+            shown = [read(Round, row.shown.encode()).models for row in rounds]
+            made_by = [json.loads(row.figures).get("model") for row in rounds]
+            assert shown[1][1].hex() == made_by[0] == shown[2][0].hex(), (
+                "each round goes on from the one before"
+            )
+            assert shown[3][1].hex() == made_by[2] == task.model.hex()
             model = vector_of(fleet.rows.blob(task.model) or b"")
             first = vector_of(fleet.rows.blob(bytes.fromhex(json.loads(rounds[1].figures)["in_use"])) or b"")
             # Every device moved every parameter by 0.1, twice; rounding is by chance, so the mean of 20 is near.
@@ -54,6 +60,32 @@ def test_a_task_runs_to_its_end_and_the_sum_is_exact(tmp_path: Path) -> None:
                 assert json.loads(row.figures)["reports"] == len(counted) >= 20
                 assert fleet.rows.lost(task.digest, row.number)["uploaded"] >= 20
             assert not list((tmp_path / "fleet" / "spool").iterdir())
+
+    asyncio.run(run())
+
+
+def test_a_noised_sum_of_a_part_of_the_words_under_a_bound_that_moves(tmp_path: Path) -> None:
+    async def run() -> None:
+        fleet = Fleet(tmp_path / "fleet")
+        async with fleet.leading() as (_, port), phones(fleet, port, 24) as made:
+            manifest = fleet.run(
+                task_of(
+                    privacy={"dp": {"epsilon": 8.0, "delta": 1e-5}},
+                    sum={"keep": 0.8},
+                    local={"clip_quantile": 0.5},
+                    rounds={"count": 2},
+                    evaluate={"every": 2},
+                )
+            )
+            await drive(made, lambda: fleet.rows.tasks()[0].state == FINISHED)
+            first, second, last = fleet.rows.rounds(manifest.digest)
+            bounds = [json.loads(row.shown)["clip"] for row in (first, second, last)]
+            assert bounds[0] == 1.0
+            assert bounds[1] < 1.0, "all updates were within it"
+            assert bounds[2] == 0, "nothing is clipped when one measures"
+            assert all(line.asked == 3 for line in fleet.lines.values())
+            (entry,) = fleet.rows.spent("phones")
+            assert json.loads(entry)["rounds"] == 3
 
     asyncio.run(run())
 

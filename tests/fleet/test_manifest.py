@@ -17,7 +17,6 @@ from isthmus.fleet.manifest import (
     ledger_of,
     make_manifest,
     plan_task,
-    sensitivities,
     spent_of,
 )
 from isthmus.fleet.task import FleetTask, load_task
@@ -29,6 +28,9 @@ from isthmus.protocols.device_round import (
     encodings,
     evaluation_length,
     read_paper,
+    report_length,
+    sensitivities,
+    sign_of,
     sign_paper,
     terms_of,
 )
@@ -164,6 +166,21 @@ def test_terms_follow_the_kind_of_the_round() -> None:
         )
         == 3
     )
+
+
+def test_a_share_of_the_words_and_a_bound_that_follows_the_norms_change_what_is_sent() -> None:
+    layers = {"layers": [{"dense": 64}, "relu", {"dense": 1}, "sigmoid"]}
+    whole = manifest_of(task_of(model=layers, privacy=DP))
+    part = manifest_of(task_of(model=layers, privacy=DP, sum={"keep": 0.25}, local={"clip_quantile": 0.5}))
+    shown = Round(part.digest, 1, "train", (b"m" * 32,), None, 1.0)
+    assert report_length(whole, shown) == whole.parameters
+    assert report_length(part, shown) == round(part.parameters / 4) + 1
+    assert sign_of(whole) == 0
+    assert sensitivities(part)[0] ** 2 == pytest.approx(
+        encodings(part, shown)[0].sensitivity ** 2 + sign_of(part) ** 2
+    )
+    with pytest.raises(ConfigError, match=r"sum\.keep"):
+        task_of(sum={"keep": 0.5, "rotate": False})
 
 
 def test_the_budget_of_a_fleet_is_set_aside_task_by_task_and_charged_round_by_round() -> None:

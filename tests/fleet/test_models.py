@@ -13,7 +13,14 @@ from isthmus.fleet import models, rollout, strategies
 from isthmus.fleet.manifest import document_of, make_manifest, make_task
 from isthmus.fleet.rollout import LIVE, ROLLED_BACK, next_step, release_for
 from isthmus.fleet.task import FleetTask
-from isthmus.protocols.device_round import METRIC_SCALE, Manifest, Round, encodings, evaluation_length
+from isthmus.protocols.device_round import (
+    METRIC_SCALE,
+    Manifest,
+    Round,
+    encodings,
+    evaluation_length,
+    sign_of,
+)
 from isthmus.store.fleet import ReleaseRow, RoundRow, Task
 from tests.fleet.test_desk import HELPERS
 from tests.fleet.world import task_of
@@ -62,6 +69,22 @@ def test_every_strategy_turns_sums_into_a_model(strategy: str) -> None:
     if strategy == "scaffold":
         again = models.make_round(task, after.task, "train", 2, row.model)
         assert again.control in after.blobs
+
+
+def test_the_bound_follows_the_norms_and_the_next_round_shows_it() -> None:
+    task = task_of(local={"clip_quantile": 0.5, "clip_norm": 2.0}, sum={"keep": 0.5})
+    manifest, row = made(task)
+    round_ = models.make_round(task, row, "train", 1, row.model)
+    assert round_.clip == 2.0
+    update = np.full(manifest.parameters, 0.1)
+    coded = 20 * encodings(manifest, round_)[0].encode(update).values
+    for within, moved in ((20, -1), (10, 0), (0, 1)):
+        signs = np.array([sign_of(manifest) * (2 * within - 20)])
+        sums = [models.BucketSum(np.concatenate([coded, signs]), 20, 20)]
+        after = models.after_round(task, manifest, row, round_, sums, 20, 0, [])
+        following = models.make_round(task, after.task, "train", 2, row.model)
+        assert np.sign(following.clip - 2.0) == moved
+        assert 1.8 < following.clip < 2.3
 
 
 def scores(task: FleetTask, manifest: Manifest, **of: float) -> models.BucketSum:

@@ -47,6 +47,7 @@ from isthmus.protocols.device_round import (
     read_paper,
     report_length,
     request_text,
+    sign_of,
     terms_of,
     unpack_blob,
     vector_of,
@@ -231,7 +232,8 @@ class Phone:
         if offer.round.kind == TRAIN:
             update = np.full(model.size, self.step)
             coded = [each.encode(update).values for each in encodings(manifest, offer.round)]
-            return np.concatenate(coded)
+            sign = sign_of(manifest)
+            return np.concatenate([*coded, np.array([sign] if sign else [], dtype=np.int64)])
         return np.full(report_length(manifest, offer.round), METRIC_SCALE // 2, dtype=np.int64)
 
     async def make(self, offer: Offer) -> Report:

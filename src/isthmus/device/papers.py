@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from math import hypot, isfinite, sqrt
+from math import isfinite
 from typing import Final
 
 from isthmus.base.errors import ConfigError, PeerError
 from isthmus.device.config import Config
 from isthmus.learn.head import Head
-from isthmus.learn.quantise import Encoding
 from isthmus.privacy.accountant import epsilon_of, rho_of
 from isthmus.protocols.device_round import (
+    CLIP_REACH,
     EVALUATE,
-    METRIC_SCALE,
     METRICS,
     TRAIN,
     Manifest,
@@ -20,9 +19,9 @@ from isthmus.protocols.device_round import (
     Round,
     Signed,
     check_manifest,
-    evaluation_length,
     meets,
     read_paper,
+    sensitivities,
 )
 
 ROOM: Final = 1.001
@@ -71,12 +70,20 @@ def check_round(manifest: Manifest, offer: Offer, now_ms: int) -> None:
         ("models", len(shown.models) != (1 if shown.kind == TRAIN else 2)),
         ("models", any(len(each) != 32 for each in shown.models)),
         ("control", (shown.control is not None) != (manifest.local.corrected and shown.kind == TRAIN)),
+        ("clip", not _fits(manifest, shown)),
         ("deadline", offer.deadline_ms <= now_ms),
         ("number", not 1 <= shown.number < 2**32),
     )
     for field, is_wrong in wrong:
         if is_wrong:
             raise PeerError("bad_message", why=f"the round's {field} is not allowed")
+
+
+def _fits(manifest: Manifest, shown: Round) -> bool:
+    """Whether the bound of a round is one that the task can have."""
+    if shown.kind != TRAIN or manifest.local.clip_quantile is None:
+        return shown.clip == 0
+    return manifest.local.clip_norm / CLIP_REACH <= shown.clip <= manifest.local.clip_norm * CLIP_REACH
 
 
 def spent(manifest: Manifest, times: int) -> float | None:
@@ -87,14 +94,8 @@ def spent(manifest: Manifest, times: int) -> float | None:
     privacy = manifest.privacy
     if privacy.delta is None:
         return None
-    one = Encoding.fitted(
-        manifest.parameters,
-        manifest.sums.bits,
-        manifest.local.clip_norm,
-        bytes(32) if manifest.sums.rotate else None,
-    ).sensitivity
-    training = (hypot(one, one) if manifest.local.corrected else one) * manifest.sums.weight_max
-    evaluation = METRIC_SCALE * sqrt(evaluation_length(manifest))
+    training, evaluation = sensitivities(manifest)
+    training *= manifest.sums.weight_max
     costs = (rho_of(privacy.noise_std, training), rho_of(privacy.evaluate_noise_std, evaluation))
     return epsilon_of(times * max(costs), privacy.delta)
 

@@ -50,6 +50,7 @@ from isthmus.protocols.device_round import (
     read_body,
     read_paper,
     scorers_of,
+    sign_of,
     terms_of,
     vector_bytes,
     vector_of,
@@ -366,17 +367,21 @@ class Worker:
         if not np.isfinite(course.flat).all():
             raise _Over("failed")
         changes, control = [course.flat - model], None
+        bound = offer.round.clip or local.clip_norm
         if local.corrected:
             next_own = control_after(
                 own, server, model.astype(np.float64), course.flat, course.steps, settings
             )
-            next_own = own + clip(next_own - own, local.clip_norm)[0]
+            next_own = own + clip(next_own - own, bound)[0]
             changes.append(next_own - own)
             control = vector_bytes(next_own.astype(np.float32))
         parts = [
-            encoding.encode(clip(change, local.clip_norm)[0]).values
+            encoding.encode(clip(change, bound)[0]).values
             for encoding, change in zip(encodings(manifest, offer.round), changes, strict=True)
         ]
+        if sign := sign_of(manifest):
+            within = bool(clip(changes[0], bound)[1])
+            parts.append(np.array([sign if within else -sign], dtype=np.int64))
         times = (
             1
             if local.corrected

@@ -249,6 +249,8 @@ class Leader:
 
     async def _open_next(self, running: Running) -> None:
         task = running.row.digest
+        row = self.rows.task_of(task)  # the round before may have ended a moment ago
+        assert row is not None
         open_now = [live for live in self._live.values() if live.round.task == task]
         collecting = sum(live.state.phase == COLLECTING for live in open_now)
         at_once = running.file.rounds.at_once
@@ -263,7 +265,7 @@ class Leader:
         if kind == EVALUATE and open_now:
             return
         in_use = self._in_use(running, rounds)
-        round_ = models.make_round(running.file, running.row, kind, len(rounds) + 1, in_use)
+        round_ = models.make_round(running.file, row, kind, len(rounds) + 1, in_use)
         rounds_file, now_ms = running.file.rounds, self._now_ms
         state = RoundState(
             COLLECTING,
@@ -272,7 +274,7 @@ class Leader:
             deadline_ms=now_ms + round(rounds_file.deadline_h * 3_600_000),
             answer_ms=round(rounds_file.answer_h * 3_600_000),
         )
-        row = RoundRow(
+        opening = RoundRow(
             task,
             round_.number,
             kind,
@@ -290,8 +292,8 @@ class Leader:
             self.rows.end_task(task, STOPPED, error.code)
             self._seen_version = -1
             return
-        await in_thread(self.rows.add_round, row, spent)
-        self._revive(running, row)
+        await in_thread(self.rows.add_round, opening, spent)
+        self._revive(running, opening)
 
     def _in_use(self, running: Running, rounds: Sequence[RoundRow]) -> bytes:
         """What a candidate is measured against: the model that this task has released, else the one that it began with."""

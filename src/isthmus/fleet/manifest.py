@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from math import hypot, sqrt
+from math import sqrt
 from typing import Any, Final
 
 import numpy as np
@@ -21,21 +21,23 @@ from isthmus.crypto.words import ring_for
 from isthmus.fleet import models, strategies
 from isthmus.fleet.task import FleetTask
 from isthmus.learn.head import Head
-from isthmus.learn.quantise import Encoding
 from isthmus.privacy.accountant import rho_for, rho_of
 from isthmus.privacy.ledger import Allowance, PrivacyLedger, TaskAccount
 from isthmus.protocols.device_round import (
-    METRIC_SCALE,
+    TRAIN,
     Eligible,
     Example,
     Layer,
     Local,
     Manifest,
     Privacy,
+    Round,
     Signed,
     Sums,
     check_manifest,
-    evaluation_length,
+    report_length,
+    sensitivities,
+    sign_of,
     sign_paper,
 )
 from isthmus.protocols.secure_sum import SEALED_BYTES, HelperKey
@@ -76,7 +78,7 @@ def make_manifest(task: FleetTask, leader: bytes, authority: bytes, helpers: Seq
         personal_head=task.model.personal_head,
         parameters=head.size,
         local=Local(**task.local.model_dump(), corrected=corrected),
-        sums=Sums(task.sum.bits, task.sum.rotate, 2, 2, task.robust.weight_cap),
+        sums=Sums(task.sum.bits, task.sum.rotate, _kept(task, head.size), 2, 2, task.robust.weight_cap),
         privacy=Privacy(0.0, 0.0, None, None, task.privacy.receipts),
         reports_min=task.rounds.min_cohort,
         per_device_max=task.rounds.max_per_device,
@@ -97,24 +99,17 @@ def _with_noise(task: FleetTask, manifest: Manifest) -> Manifest:
         training, evaluation = (each / sqrt(2 * rho) for each in sensitivities(manifest))
         privacy = Privacy(training, evaluation, dp.epsilon, dp.delta, task.privacy.receipts)
     reports_max = 2 * task.rounds.cohort + 1000
+    bits = max(manifest.sums.bits, sign_of(manifest).bit_length() + 1)
     sums = dataclasses.replace(
         manifest.sums,
-        width_bytes=max(2, ring_for(manifest.sums.bits, reports_max, manifest.sums.weight_max, privacy.noise_std).width_bytes),
+        width_bytes=max(2, ring_for(bits, reports_max, manifest.sums.weight_max, privacy.noise_std).width_bytes),
         evaluate_width_bytes=max(2, ring_for(_METRIC_BITS, reports_max, 1, privacy.evaluate_noise_std).width_bytes),
     )  # fmt: skip
     return dataclasses.replace(manifest, privacy=privacy, sums=sums)
 
 
-def sensitivities(manifest: Manifest) -> tuple[float, float]:
-    """How far one device can move the sums of a training and of an evaluation round (L2, in the ring's integers)."""
-    one = Encoding.fitted(
-        manifest.parameters,
-        manifest.sums.bits,
-        manifest.local.clip_norm,
-        bytes(32) if manifest.sums.rotate else None,
-    ).sensitivity
-    training = hypot(one, one) if manifest.local.corrected else one
-    return training, METRIC_SCALE * sqrt(evaluation_length(manifest))
+def _kept(task: FleetTask, parameters: int) -> int:
+    return 0 if task.sum.keep == 1 else max(1, round(task.sum.keep * parameters))
 
 
 def _layer(written: str | dict[str, int | tuple[int, ...]]) -> Layer:
@@ -234,8 +229,8 @@ def _account(entry: _Entry) -> TaskAccount:
 
 def plan_task(task: FleetTask, manifest: Manifest, ledger: PrivacyLedger) -> dict[str, Any]:
     """What people see before a task is run: sizes for each device, floors, the privacy it costs, and who learns what."""
-    words = Encoding.fitted(manifest.parameters, manifest.sums.bits, manifest.local.clip_norm).words
     vectors = 2 if manifest.local.corrected else 1
+    words = report_length(manifest, Round(manifest.digest, 1, TRAIN, (bytes(32),), None))
     overhead = 300 + 2 * SEALED_BYTES
     dp = task.privacy.dp
     set_aside = ledger.set_aside
@@ -246,7 +241,7 @@ def plan_task(task: FleetTask, manifest: Manifest, ledger: PrivacyLedger) -> dic
         "rounds": task.rounds.count,
         "reports_a_round": task.rounds.cohort,
         "floor": manifest.reports_min,
-        "upload_bytes": vectors * words * manifest.sums.width_bytes + overhead,
+        "upload_bytes": words * manifest.sums.width_bytes + overhead,
         "fetch_bytes": 4 * manifest.parameters * vectors + len(write(manifest)),
         "times_a_device": manifest.per_device_max,
         "noise_std": manifest.privacy.noise_std,

@@ -17,7 +17,9 @@ from isthmus.fleet import rollout, strategies
 from isthmus.fleet.combine import combine
 from isthmus.fleet.rounds import OPENED
 from isthmus.fleet.task import FleetTask
+from isthmus.privacy.clip import AdaptiveClip
 from isthmus.protocols.device_round import (
+    CLIP_REACH,
     EVALUATE,
     METRIC_SCALE,
     TRAIN,
@@ -25,11 +27,14 @@ from isthmus.protocols.device_round import (
     Round,
     encodings,
     scorers_of,
+    sign_of,
     vector_bytes,
 )
 from isthmus.store.fleet import RoundRow, Task
 
 Figures = dict[str, Any]
+_BOUND = "bound"
+"""Where the state of a strategy keeps the bound on the norms of the next round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +97,12 @@ def make_round(task: FleetTask, row: Task, kind: str, number: int, in_use: bytes
     """What devices are shown: the newest model to train on, or the model in use and the newest one to measure."""
     if kind == EVALUATE:
         return Round(row.digest, number, kind, (in_use, row.model), None)
-    control = None
-    if task.rounds.strategy == "scaffold":
-        control = blob_of(strategies.from_bytes(row.strategy)["control"])[0]
-    return Round(row.digest, number, kind, (row.model,), control)
+    state = strategies.from_bytes(row.strategy)
+    control = blob_of(state["control"])[0] if "control" in state else None
+    bound = 0.0
+    if task.local.clip_quantile is not None:
+        bound = float(state[_BOUND][0]) if _BOUND in state else task.local.clip_norm
+    return Round(row.digest, number, kind, (row.model,), control, bound)
 
 
 def after_round(
@@ -125,6 +132,7 @@ def _trained(
     joined = combine(means, weights, task.robust.combine)
     summed, weight = joined.summed, joined.weight
     state = strategies.from_bytes(row.strategy)
+    state.pop(_BOUND, None)
     strategy = strategy_of(task, devices)
     if isinstance(strategy, strategies.FedBuff):
         # All reports of a round were made from one model, so they are equally stale.
@@ -133,6 +141,8 @@ def _trained(
     after, model = strategy.step(state, summed, weight)
     if not np.isfinite(model).all():
         raise LocalError("model_not_finite", round=round.number)
+    if task.local.clip_quantile is not None:
+        after[_BOUND] = np.array([_next_bound(task, manifest, round, sums)])
     name, body = blob_of(model)
     kept = {name: body}
     if "control" in after:
@@ -144,6 +154,15 @@ def _trained(
         "flagged": list(joined.flagged),
     }
     return Made(replace(row, model=name, strategy=strategies.to_bytes(after)), kept, figures)
+
+
+def _next_bound(task: FleetTask, manifest: Manifest, round: Round, sums: Sequence[BucketSum]) -> float:
+    """The bound of the next round, after how many updates lay within that of this one."""
+    assert task.local.clip_quantile is not None
+    adaptive = AdaptiveClip(round.clip, sign_of(manifest), task.local.clip_quantile)
+    signs, weight = sum(int(each.values[-1]) for each in sums), sum(each.weight for each in sums)
+    start = task.local.clip_norm
+    return min(max(adaptive.after(signs, weight).bound, start / CLIP_REACH), start * CLIP_REACH)
 
 
 def _decoded(manifest: Manifest, round: Round, values: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -75,6 +75,8 @@ class Local(Section):
     learning_rate: Annotated[float, Interval(gt=0, le=100)] = 0.05
     proximal: Annotated[float, Interval(ge=0, le=100)] = 0.0
     clip_norm: Annotated[float, Interval(gt=0, le=1e6)]
+    clip_quantile: Annotated[float, Interval(ge=0.05, le=0.95)] | None = None
+    """With it the bound follows this quantile of the updates' norms; clip_norm is what it begins with."""
 
 
 Strategy = Literal["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold", "fedbuff"]
@@ -108,11 +110,13 @@ class Eligible(Section):
 
 
 class Sum(Section):
-    """How updates are added up. `rotate` spreads an update over all words before rounding."""
+    """How updates are added up. `rotate` spreads an update over all words before rounding; then a share `keep` of them will do,
+    which makes messages shorter and sums noisier."""
 
     mode: Literal["split-trust"] = "split-trust"
     bits: Annotated[int, Interval(ge=8, le=16)] = 8
     rotate: bool = True
+    keep: Share = 1.0
 
 
 class Dp(Section):
@@ -214,6 +218,7 @@ def _check_between_fields(task: FleetTask) -> None:
          robust.buckets * rounds.min_cohort > rounds.cohort),
         ("rounds.at_once", rounds.at_once, "1, or fedbuff as the strategy", rounds.at_once > 1 and rounds.strategy != "fedbuff"),
         ("local.proximal", task.local.proximal, "above 0 with fedprox", rounds.strategy == "fedprox" and not task.local.proximal),
+        ("sum.keep", task.sum.keep, "1, or sum.rotate: true", task.sum.keep < 1 and not task.sum.rotate),
         ("robust.weight_cap", robust.weight_cap, "1 with differential privacy", dp != "none" and robust.weight_cap > 1),
         ("rollout.steps", list(steps), "rising shares that end with 1", list(steps) != sorted(set(steps)) or steps[-1] != 1),
         ("evaluate.gate.metric", task.evaluate.gate.metric, "one of evaluate.metrics",

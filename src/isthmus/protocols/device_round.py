@@ -30,6 +30,7 @@ import hashlib
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from math import hypot, sqrt
 from typing import Final, TypeVar
 
 import numpy as np
@@ -50,6 +51,8 @@ PARAMETERS_MAX: Final = 1_000_000
 JSON_MAX_BYTES: Final = 256 * 2**10
 BLOB_MAX_BYTES: Final = 4 * PARAMETERS_MAX + 1024
 COHORT_LEAST: Final = 20
+CLIP_REACH: Final = 1000.0
+"""A bound that follows the norms stays within this factor of the one that the task begins with."""
 LAYER_KINDS: Final = ("layer_norm", "dense", "relu", "tanh", "embedding", "sigmoid", "softmax")
 
 TRAIN: Final = "train"
@@ -112,6 +115,8 @@ class Local:
     learning_rate: float
     proximal: float
     clip_norm: float
+    clip_quantile: float | None
+    """With it the bound follows this quantile of the norms from round to round, and a report says on which side its own lay."""
     corrected: bool
     """With control variates (SCAFFOLD): a report holds two vectors."""
 
@@ -133,6 +138,8 @@ class Sums:
 
     bits: int
     rotate: bool
+    kept: int
+    """Words of a vector that are sent, the same for all devices, chosen anew in each round; 0 is all."""
     width_bytes: int
     evaluate_width_bytes: int
     weight_max: int
@@ -195,6 +202,8 @@ class Round:
     kind: str
     models: tuple[bytes, ...]
     control: bytes | None
+    clip: float = 0.0
+    """The bound on an update's norm in a training round; 0 is that of the task."""
 
     @cached_property
     def shown(self) -> bytes:
@@ -266,6 +275,11 @@ def check_manifest(manifest: Manifest) -> None:
         ("local.epochs", not 1 <= m.local.epochs <= 20),
         ("local.batch", not 4 <= m.local.batch <= 256),
         ("local.clip_norm", not 0 < m.local.clip_norm <= 1e6),
+        (
+            "local.clip_quantile",
+            m.local.clip_quantile is not None and not 0.05 <= m.local.clip_quantile <= 0.95,
+        ),
+        ("sums.kept", not 0 <= m.sums.kept <= m.parameters or (m.sums.kept > 0 and not m.sums.rotate)),
         ("local.learning_rate", not 0 < m.local.learning_rate <= 100),
         ("local.proximal", not 0 <= m.local.proximal <= 100),
         ("sums.bits", not 8 <= m.sums.bits <= 16),
@@ -317,17 +331,38 @@ def evaluation_length(manifest: Manifest) -> int:
 
 def encodings(manifest: Manifest, round: Round) -> tuple[Encoding, ...]:
     """How a training report writes its vectors, one after another: the change of the parameters, and with SCAFFOLD that of the
-    control variate. The rotation follows from what the round shows."""
-    rotation = round.shown if manifest.sums.rotate else None
-    one = Encoding.fitted(manifest.parameters, manifest.sums.bits, manifest.local.clip_norm, rotation)
+    control variate. The rotation, and which words are kept, follow from what the round shows."""
+    one = _encoding(manifest, round.clip or manifest.local.clip_norm, round.shown)
     return (one, one) if manifest.local.corrected else (one,)
+
+
+def _encoding(manifest: Manifest, clip: float, seed: bytes) -> Encoding:
+    sums = manifest.sums
+    return Encoding.fitted(
+        manifest.parameters, sums.bits, clip, seed if sums.rotate else None, sums.kept or None
+    )
+
+
+def sign_of(manifest: Manifest) -> int:
+    """The size of the word with which a training report says whether its update was within the bound; 0: there is none."""
+    if manifest.local.clip_quantile is None:
+        return 0
+    # A tenth of the update's own reach makes the noise 0.5 % larger.
+    return max(1, round(_encoding(manifest, manifest.local.clip_norm, bytes(32)).sensitivity / 10))
+
+
+def sensitivities(manifest: Manifest) -> tuple[float, float]:
+    """How far one report of weight 1 can move the sums of a training and of an evaluation round (L2, in the ring's integers)."""
+    one = _encoding(manifest, manifest.local.clip_norm, bytes(32)).sensitivity
+    training = hypot(one, one if manifest.local.corrected else 0.0, sign_of(manifest))
+    return training, METRIC_SCALE * sqrt(evaluation_length(manifest))
 
 
 def report_length(manifest: Manifest, round: Round) -> int:
     """Words of a report."""
     if round.kind == EVALUATE:
         return evaluation_length(manifest)
-    return sum(encoding.words for encoding in encodings(manifest, round))
+    return sum(encoding.words for encoding in encodings(manifest, round)) + bool(sign_of(manifest))
 
 
 def population_digest(name: str, leader: bytes) -> bytes:
