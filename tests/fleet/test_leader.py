@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import numpy as np
 import pytest
 
-from isthmus.base.typed_json import read
-from isthmus.protocols.device_round import Outcome, Refused, Release, Round, read_paper, vector_of
-from isthmus.store.fleet import FINISHED
+from isthmus.base.clock import SystemClock
+from isthmus.base.typed_json import read, write
+from isthmus.fleet import models
+from isthmus.fleet.rollout import LIVE
+from isthmus.protocols.device_round import Outcome, Refused, Release, Round, read_paper, sign_paper, vector_of
+from isthmus.store.fleet import FINISHED, STOPPED, ReleaseRow
 from isthmus.wire.https import client_context
 from tests.fleet.world import Fleet, Phone, phones, task_of, until
 
@@ -237,5 +242,68 @@ def test_a_released_model_reaches_its_share_of_devices_first(tmp_path: Path) -> 
             assert (paper.number, paper.model) == (release.number, release.model)
             have[0].release, have[0].outcome = paper.number, Outcome(paper.task, 1, "late")
             assert (await have[0].check_in()).release is None, "it has it already"
+
+    asyncio.run(run())
+
+
+def test_a_task_ends_with_its_last_day_and_so_do_its_rounds(tmp_path: Path) -> None:
+    async def run() -> None:
+        fleet = Fleet(tmp_path / "fleet")
+        async with fleet.leading() as (_, port), phones(fleet, port, 1) as made:
+            fleet.run(task_of(metadata={"valid_until": "2000-01-01"}))
+            await until(lambda: fleet.rows.tasks()[0].state == STOPPED)
+            assert fleet.rows.tasks()[0].reason == "expired"
+            assert (await made[0].check_in()).offer is None
+            assert fleet.rows.rounds(fleet.rows.tasks()[0].digest) == []
+
+    asyncio.run(run())
+
+
+def test_a_release_of_a_task_that_has_ended_keeps_to_its_share_when_the_leader_begins_anew(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        fleet = Fleet(tmp_path / "fleet")
+        fleet.run(task_of(rollout={"steps": [0.5, 1.0], "hold_h": 100}))
+        task = fleet.rows.tasks()[0]
+        fleet.rows.end_task(task.digest, FINISHED, "")
+        paper = write(sign_paper(Release("phones", task.digest, task.model, 1), fleet.key)).decode()
+        now_ms = round(SystemClock().now().timestamp() * 1000)
+        row = ReleaseRow("phones", 1, task.digest, task.model, paper, 0, now_ms, LIVE, "{}")
+        fleet.rows.add_release(row)
+        async with fleet.leading() as (leader, port), phones(fleet, port, 24) as made:
+            told = [(await phone.check_in()).release is not None for phone in made]
+            assert 0 < sum(told) < 24
+            fleet.rows.step_release("phones", 1, 1, now_ms)
+            await until(lambda: leader._releases["phones"][0].step == 1)
+            assert all([(await phone.check_in()).release for phone in made])
+
+    asyncio.run(run())
+
+
+def test_the_next_round_shows_the_model_of_the_one_before_however_long_its_opening_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_round = models.after_round
+
+    def slowly(*args: Any) -> models.Made:
+        time.sleep(0.15)  # many ticks
+        return after_round(*args)
+
+    monkeypatch.setattr(models, "after_round", slowly)
+
+    async def run() -> None:
+        fleet = Fleet(tmp_path / "fleet")
+        async with fleet.leading() as (_, port), phones(fleet, port, 20) as made:
+            fleet.run(task_of(rounds={"count": 2}))
+            await drive(made, lambda: fleet.rows.tasks()[0].state == FINISHED)
+            shown = [
+                read(Round, row.shown.encode()) for row in fleet.rows.rounds(fleet.rows.tasks()[0].digest)
+            ]
+            assert [each.kind for each in shown] == ["train", "evaluate", "train", "evaluate"]
+            first, second = shown[0].models[0], shown[2].models[0]
+            assert shown[1].models == (first, second)
+            assert shown[3].models[1] == fleet.rows.tasks()[0].model
+            assert len({first, second, shown[3].models[1]}) == 3
 
     asyncio.run(run())

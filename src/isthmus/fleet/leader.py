@@ -195,17 +195,24 @@ class Leader:
 
     async def _tick(self) -> None:
         self._reload()
-        for running in list(self._tasks.values()):
-            lives = [live for live in self._live.values() if live.round.task == running.row.digest]
-            goes_on = running.row.state == RUNNING and not self._desks[running.row.population].stopped
-            for live in lives:
-                await self._advance(live, Tick() if goes_on else Cancelled("stopped"))
-            if goes_on:
-                await self._open_next(running)
+        for task in list(self._tasks):
+            if self._goes_on(task) and self._now_ms >= self._tasks[task].manifest.valid_until_ms:
+                self.rows.end_task(task, STOPPED, "expired")  # devices refuse it from now on
+                self._seen_version = -1
+                self._reload()
+            for live in [live for live in self._live.values() if live.round.task == task]:
+                await self._advance(live, Tick() if self._goes_on(task) else Cancelled("stopped"))
+            if self._goes_on(task):
+                # Looked up again: a round that was opened meanwhile has brought another model.
+                await self._open_next(self._tasks[task])
         self._step_releases()
         for desk in self._desks.values():
             for (task, number), counts in desk.drain().items():
                 self.rows.add_lost(task, number, counts)
+
+    def _goes_on(self, task: bytes) -> bool:
+        row = self._tasks[task].row
+        return row.state == RUNNING and not self._desks[row.population].stopped
 
     @property
     def _now_ms(self) -> int:
