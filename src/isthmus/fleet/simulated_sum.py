@@ -48,7 +48,7 @@ class SplitTrustSum:
             self._leader.public, self._authority.public, REPORTS_FLOOR, plain_max=64 * rounds
         )
         self._helpers = [Helper(PartyKey.generate(), SealingKey.generate(), (allowance,)) for _ in range(2)]
-        self._records = [_Record(), _Record()]
+        self._records = [Record(), Record()]
         self._devices: dict[int, tuple[PartyKey, Ticket]] = {}
         self._now_ms = time.time_ns() // 1_000_000
         self.device_s = self.leader_s = self.helper_s = 0.0
@@ -111,7 +111,7 @@ class SplitTrustSum:
         return self._devices[device]
 
 
-class _Record:
+class Record:
     """What one helper has answered, as its ledger and as the page of every transaction."""
 
     def __init__(self) -> None:
