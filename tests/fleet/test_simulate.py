@@ -100,14 +100,15 @@ def test_devices_that_drop_out_or_are_late_are_not_counted_and_the_round_goes_on
     for outcome in outcomes:
         assert outcome.reason == ""
         assert outcome.reports == 120
-        assert outcome.asked == 156
+        assert outcome.asked >= 120
         assert outcome.dropped + outcome.late + outcome.reports == outcome.asked
-    assert sum(outcome.dropped for outcome in outcomes) == pytest.approx(0.2 * 8 * 156, rel=0.25)
+    asked = sum(outcome.asked for outcome in outcomes)
+    assert sum(outcome.dropped for outcome in outcomes) == pytest.approx(0.2 * asked, rel=0.2)
 
 
 def test_a_round_with_too_few_reports_is_given_up_at_its_deadline_and_moves_nothing() -> None:
     plan = replace(PLAN, rounds=2, min_cohort=100)
-    simulation = Simulation(HEAD, shards(), HELD_OUT, plan, Behaviour(dropped=0.6))
+    simulation = Simulation(HEAD, shards(150), HELD_OUT, plan, Behaviour(dropped=0.9))
     before = simulation.model.copy()
     outcomes = list(simulation.outcomes())
     assert [outcome.reason for outcome in outcomes] == ["too_few", "too_few"]
@@ -115,10 +116,19 @@ def test_a_round_with_too_few_reports_is_given_up_at_its_deadline_and_moves_noth
     assert np.array_equal(simulation.model, before)
 
 
+def test_devices_that_fall_out_are_replaced_until_enough_have_reported() -> None:
+    _, outcomes = run(PLAN, Behaviour(available=0.1, dropped=0.4, minutes=5))
+    assert all(outcome.reports >= 115 for outcome in outcomes)
+    assert all(outcome.asked > 120 / 0.6 * 0.8 for outcome in outcomes)
+    assert outcomes[-1].hours < 8 * PLAN.deadline_h
+
+
 def test_no_device_takes_part_more_often_or_sooner_again_than_it_may() -> None:
     crowd = Crowd(200, Behaviour(available=1.0, swing=0.0, dropped=0.0), seed=1)
-    first = crowd.ask(0.0, 150, 2, gap_s=3600)
-    assert len(np.intersect1d(first.devices, crowd.ask(10.0, 200, 2, gap_s=3600).devices)) == 0
+    first = crowd.ask(0.0, 150, 2, until_s=3600)
+    assert len(np.intersect1d(first.devices, crowd.ask(10.0, 200, 2, until_s=3600).devices)) == 0
+    crowd.release(first.devices, 20.0)
+    assert len(np.intersect1d(first.devices, crowd.ask(21.0, 200, 2, until_s=3600).devices)) == 150
     simulation = Simulation(HEAD, shards(200), HELD_OUT, replace(PLAN, rounds=30, max_per_device=3))
     reports = sum(outcome.reports for outcome in simulation.outcomes() if not outcome.reason)
     assert simulation._crowd.taken.max() == 3

@@ -95,10 +95,10 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Devices that were asked, and how many seconds later each reports (infinite: never)."""
+    """Devices that were asked, and when each reports (infinite: never)."""
 
     devices: Ints
-    after_s: NDArray[np.float64]
+    reports_s: NDArray[np.float64]
 
 
 class Crowd:
@@ -124,19 +124,22 @@ class Crowd:
         ready &= (self.taken < most_taken) & (self._free_s <= now_s)
         return np.flatnonzero(ready)
 
-    def ask(self, now_s: float, count: int, most_taken: int, gap_s: float) -> Asked:
-        """At most `count` devices, by chance; each is left alone for `gap_s` from now."""
+    def ask(self, now_s: float, count: int, most_taken: int, until_s: float) -> Asked:
+        """At most `count` devices that check in about now, by chance; no other round asks them until `until_s` or `release`."""
         found = self.available(now_s, most_taken)
         if len(found) > count:
             found = self._draw.choice(found, count, replace=False, shuffle=True)
-        after = (
-            60
-            * self._behaviour.minutes
-            * np.exp(self._behaviour.spread * self._draw.standard_normal(len(found)))
+        behaviour = self._behaviour
+        reports_s = now_s + 60 * behaviour.minutes * np.exp(
+            behaviour.spread * self._draw.standard_normal(len(found))
         )
-        after[self._draw.random(len(found)) < self._behaviour.dropped] = np.inf
-        self._free_s[found] = now_s + gap_s
-        return Asked(found, after)
+        reports_s[self._draw.random(len(found)) < behaviour.dropped] = np.inf
+        self._free_s[found] = until_s
+        return Asked(found, reports_s)
+
+    def release(self, devices: Ints, free_s: float) -> None:
+        """The devices may be asked again from then on."""
+        self._free_s[devices] = free_s
 
 
 def digits_like(count: int, inputs: int, labels: int, seed: int, apart: float = 3.0) -> tuple[Values, Values]:

@@ -34,6 +34,10 @@ from isthmus.privacy.clip import clip
 from isthmus.privacy.noise import discrete_gaussian
 
 VARIATES_MOST_BYTES = 4 * 2**30
+LOOKS = 64
+"""How often in the time of a round check-ins are looked at."""
+PATIENCE = 0.25
+"""After so much of it a device that has not reported is taken for lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,23 +184,33 @@ class Simulation:
             yield self._outcome(one, self._publish(one) if enough else (), "" if enough else "too_few")
 
     def _opened(self, number: int, now_s: float) -> _Open:
-        """Asks devices; it is known at once which of them will report in time."""
-        plan = self.plan
-        asked = self._crowd.ask(
-            now_s, round(plan.cohort * plan.over_select), plan.max_per_device, plan.min_gap_h * HOUR_S
-        )
-        order = np.argsort(asked.after_s, kind="stable")
-        in_time = order[asked.after_s[order] <= plan.deadline_h * HOUR_S][: plan.cohort]
-        full = len(in_time) == plan.cohort
-        lasts_s = float(asked.after_s[in_time[-1]]) if full else plan.deadline_h * HOUR_S
-        taken = asked.devices[in_time]
-        if len(taken) >= plan.min_cohort:
-            self._crowd.taken[taken] += 1
-        dropped = int(np.isinf(asked.after_s).sum())
-        late = len(asked.devices) - dropped - len(taken)
-        return _Open(
-            now_s + lasts_s, number, taken, len(asked.devices), dropped, late, self.model, self._published
-        )
+        """Asks devices until enough have reported or the deadline has come, as many more as fall out."""
+        plan, crowd = self.plan, self._crowd
+        ends_s = now_s + plan.deadline_h * HOUR_S
+        devices, asked_s, reports_s = np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
+        at_s = now_s
+        while at_s < ends_s and (reports_s <= at_s).sum() < plan.cohort:
+            there = reports_s <= at_s
+            awaited = (~there & (asked_s > at_s - (ends_s - now_s) * PATIENCE)).sum()
+            wanted = round((plan.cohort - there.sum()) * plan.over_select) - awaited
+            if wanted > 0:
+                more = crowd.ask(at_s, wanted, plan.max_per_device, ends_s)
+                devices, reports_s = (
+                    np.concatenate([devices, more.devices]),
+                    np.concatenate([reports_s, more.reports_s]),
+                )
+                asked_s = np.concatenate([asked_s, np.full(len(more.devices), at_s)])
+            at_s += (ends_s - now_s) / LOOKS
+        order = np.argsort(reports_s, kind="stable")
+        in_time = order[reports_s[order] <= ends_s][: plan.cohort]
+        closes_s = float(reports_s[in_time[-1]]) if len(in_time) == plan.cohort else ends_s
+        before = asked_s <= closes_s
+        crowd.release(devices, max(closes_s, now_s + plan.min_gap_h * HOUR_S))
+        if len(in_time) >= plan.min_cohort:
+            crowd.taken[devices[in_time]] += 1
+        asked, dropped = int(before.sum()), int(np.isinf(reports_s[before]).sum())
+        late = asked - dropped - len(in_time)
+        return _Open(closes_s, number, devices[in_time], asked, dropped, late, self.model, self._published)
 
     def _publish(self, one: _Open) -> tuple[int, ...]:
         """Trains, adds up, combines and moves the model; gives the buckets that stand out."""
