@@ -177,7 +177,7 @@ class _Dense:
         (x,) = kept
         product = x.swapaxes(-1, -2) @ above
         gradient[..., : -self.outputs] = product.reshape(*product.shape[:-2], -1)
-        gradient[..., -self.outputs :] = above.sum(axis=-2)
+        gradient[..., -self.outputs :] = (np.ones((1, above.shape[-2]), above.dtype) @ above)[..., 0, :]
         return above @ self.weights(params).swapaxes(-1, -2) if below else None
 
 
@@ -351,10 +351,13 @@ class Head:
         total = weight.sum(axis=-1, keepdims=True)
         share = weight / np.where(total > 0, total, 1)
         if self.loss == "ce":
-            is_label = y[..., None] == np.arange(self.outputs)
+            is_label = y[..., None] == np.arange(self.outputs, dtype=values.dtype)
             chances = _softmax(values)
-            logs = np.log(np.maximum((chances * is_label).sum(axis=-1), np.finfo(values.dtype).tiny))
-            return -(share * logs).sum(axis=-1), (chances - is_label) * share[..., None]
+            of_label = np.einsum("...c,...c->...", chances, is_label)
+            logs = np.log(np.maximum(of_label, np.finfo(values.dtype).tiny))
+            chances -= is_label
+            chances *= share[..., None]
+            return -(share * logs).sum(axis=-1), chances
         logit = values[..., 0]
         each = np.logaddexp(0, logit) - y * logit
         return (share * each).sum(axis=-1), ((_sigmoid(logit) - y) * share)[..., None]
@@ -473,9 +476,12 @@ def _sigmoid(values: Floats) -> Floats:
 
 
 def _softmax(values: Floats) -> Floats:
-    found: Floats = np.exp(values - values.max(axis=-1, keepdims=True))
-    found /= found.sum(axis=-1, keepdims=True)
-    return found
+    # Few outputs and many rows: several times faster with the rows along the last axis.
+    turned = np.ascontiguousarray(values.reshape(-1, values.shape[-1]).T)
+    turned -= turned.max(axis=0)
+    np.exp(turned, out=turned)
+    turned /= turned.sum(axis=0)
+    return np.ascontiguousarray(turned.T).reshape(values.shape)
 
 
 def _pairwise(logit: Floats, y: Floats, weight: Floats) -> tuple[Floats, Floats]:
