@@ -88,6 +88,8 @@ def demo(
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     if scenario == "album":
+        if keep or changes:
+            raise click.UsageError("The album takes neither --keep nor --set.")
         return _album(settings, root, source, began_s)
     kind = settings.words(
         {"real": "real data, one table split by column", "generated": f"generated data, {rows:,} people"}.get(

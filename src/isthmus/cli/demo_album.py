@@ -122,8 +122,12 @@ class Helpers:
             self.start(name)
 
     def start(self, name: str) -> None:
+        """Begins its process; `wait` says when it listens."""
         home = self.folders[name].home.parent
-        self.processes[name] = _serving(home, "helper", "serve", "--until-eof")
+        self.processes[name] = _launch(home, "helper", "serve", "--until-eof")
+
+    def wait(self, name: str) -> None:
+        _listens(self.processes[name], self.folders[name].home)
 
 
 @dataclass
@@ -243,9 +247,12 @@ def _fleet(
             for helper in helpers.folders.values():
                 client.add_helper(helper.card())
             helpers.serve_for(LeaderCard(LEADER, key.public, (authority.public,)))
-            leader = _serving(
+            leader = _launch(
                 node.folder.home, "leader", "serve", "--listen", "127.0.0.1:0", "--wait-s", "1", "--until-eof"
             )
+            _listens(leader, node.folder.home)
+            for name in HELPERS:
+                helpers.wait(name)
             line("a leader and two helpers of other organisations run", "主导方与两个其他机构的协助方已启动")
             population = population_digest(FLEET, key.public)
 
@@ -360,18 +367,21 @@ def _judge(
         check(holds, en, zh)
 
 
-def _serving(home: Path, *command: str) -> subprocess.Popen[bytes]:
-    """Starts `isthmus --home HOME COMMAND` and waits until it says where it listens."""
+def _launch(home: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Starts `isthmus --home HOME COMMAND`."""
     with (home / f"{command[0]}.log").open("ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*SERVE, "--home", str(home), "-o", "json", *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
         )  # fmt: skip
+
+
+def _listens(process: subprocess.Popen[bytes], home: Path) -> None:
+    """Waits until a process says where it listens."""
     stdout: IO[bytes] | None = process.stdout
     assert stdout is not None
     if not json.loads(stdout.readline() or b"null"):
         raise LocalError("not_running", path=str(home))
-    return process
 
 
 def _free_port() -> int:
