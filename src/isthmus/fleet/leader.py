@@ -152,7 +152,7 @@ class Leader:
         self._lines: dict[str, tuple[str, HelperLine]] = {}
         self._releases: dict[str, list[ReleaseRow]] = {}
         self._ticking: asyncio.Task[None] | None = None
-        self._seen_version = -1
+        self._seen_version, self._stale = -1, True
         self._finishing = asyncio.Lock()
 
     # --- from start to end ---
@@ -198,7 +198,7 @@ class Leader:
         for task in list(self._tasks):
             if self._goes_on(task) and self._now_ms >= self._tasks[task].manifest.valid_until_ms:
                 self.rows.end_task(task, STOPPED, "expired")  # devices refuse it from now on
-                self._seen_version = -1
+                self._stale = True
                 self._reload()
             for live in [live for live in self._live.values() if live.round.task == task]:
                 await self._advance(live, Tick() if self._goes_on(task) else Cancelled("stopped"))
@@ -221,16 +221,22 @@ class Leader:
     # --- what people have asked for ---
 
     def _reload(self) -> None:
-        """Reads what the node has written since the last time."""
+        """Reads what the node has written since the last time, and what this leader has made."""
         for population in self.rows.populations():
             desk = self._desks.setdefault(population.name, Desk(self._pace))
             desk.stopped = population.stopped
-        if (version := self.rows.version()) == self._seen_version:
-            return
-        for name, desk in self._desks.items():
-            devices = self.rows.devices(name)
-            desk.devices = sum(not device.revoked for device in devices)
-            self._devices.update({device.key: device for device in devices})
+        if (version := self.rows.version()) != self._seen_version:
+            self._seen_version, self._stale = version, True
+            for name, desk in self._desks.items():
+                devices = self.rows.devices(name)
+                desk.devices = sum(not device.revoked for device in devices)
+                self._devices.update({device.key: device for device in devices})
+        if self._stale:
+            self._stale = False
+            self._reload_tasks()
+
+    def _reload_tasks(self) -> None:
+        for name in self._desks:
             self._releases[name] = self.rows.releases(name)
         released = {each.task for releases in self._releases.values() for each in releases}
         for row in self.rows.tasks():
@@ -242,7 +248,6 @@ class Leader:
                 manifest = read_paper(Manifest, paper, self._key.public)
                 self._tasks[row.digest] = Running(load_task(row.document.encode()), manifest, row)
                 self._desks[row.population].know(row.digest, self.rows.taken_part(row.digest))
-        self._seen_version = version
 
     def _line(self, name: str) -> HelperLine:
         card = dict(self.rows.helpers()).get(name)
@@ -297,7 +302,7 @@ class Leader:
         except PolicyError as error:
             _log.warning("task %s ends: %s", running.row.name, error)
             self.rows.end_task(task, STOPPED, error.code)
-            self._seen_version = -1
+            self._stale = True
             return
         await in_thread(self.rows.add_round, opening, spent)
         self._revive(running, opening)
@@ -466,7 +471,7 @@ class Leader:
     async def _open(self, live: LiveRound) -> None:
         async with self._finishing, live.lock:
             live.state = await in_thread(self._finish, live)
-        self._seen_version = -1
+        self._stale = True
         self._reload()
         self._after(live)
 
@@ -564,7 +569,7 @@ class Leader:
                 next_step = rollout.next_step(release, running.file.rollout, self._now_ms)
                 if next_step is not None:
                     self.rows.step_release(population, release.number, next_step, self._now_ms)
-                    self._seen_version = -1
+                    self._stale = True
 
     # --- what devices ask ---
 
