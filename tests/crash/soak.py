@@ -31,6 +31,8 @@ EVERY_JOBS = 10
 RSS_MIB_MOST, MORE_MOST = 8.0, 2
 """How much a node may grow in the second half, memory and handles or threads."""
 JOB_S = 180.0
+JOBS_MOST = 1000
+"""No grant allows more in thirty days."""
 FIGURES = ("rss_mib", "handles", "threads", "wal_kib", "db_kib")
 
 
@@ -80,7 +82,8 @@ class Soak:
         for _ in range(jobs):
             self._proposed += 1
             job = document("lattice-hint", 1) | {
-                "metadata": {"name": f"soak-{self._proposed}", "purpose": "One job after another"}
+                "metadata": {"name": f"soak-{self._proposed}", "purpose": "One job after another"},
+                "privacy": {"runs_30d": JOBS_MOST},
             }
             waiting[self._clients[BANK].propose(json.dumps(job))["id"]] = set(PARTIES)
         strike_s = self._draw.uniform(0.5, 3.0) if self._draw.randrange(KILLED_OF) < jobs else None
@@ -96,9 +99,14 @@ class Soak:
                         self._look(job_id, party, left)
                 if not left:
                     del waiting[job_id]
-        self.bad += [
-            f"{job_id} has not ended at {', '.join(sorted(left))}" for job_id, left in waiting.items()
+        self.bad += [self._stuck(job_id) for job_id in waiting]
+
+    def _stuck(self, job_id: str) -> str:
+        jobs = {party: client.job(job_id) for party, client in self._clients.items()}
+        stands = [
+            f"{party}: {job['state']} {(job['error'] or {}).get('code')}" for party, job in jobs.items()
         ]
+        return f"{job_id} has not ended; {'; '.join(stands)}"
 
     def _look(self, job_id: str, party: str, left: set[str]) -> None:
         job = self._clients[party].job(job_id)
@@ -146,13 +154,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="./run soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=JOBS_MOST)
     parser.add_argument("--minutes", type=float, default=24 * 60.0, help="no new job after so long")
     parser.add_argument(
         "--small", action="store_true", help="workers that only pass a message: more jobs for the nodes"
     )
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
+    if not 0 < chosen.jobs <= JOBS_MOST:
+        parser.error(f"--jobs: 1 to {JOBS_MOST}")
     with tempfile.TemporaryDirectory(prefix="isthmus-soak-") as root, ExitStack() as stack:
         lab = Lab(Path(root), rows=300, trees=1)
         for party in PARTIES:
