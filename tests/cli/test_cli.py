@@ -139,7 +139,16 @@ def test_a_key_that_others_can_read_stops_serve_and_the_doctor_says_so(
 
 @pytest.mark.trust("A10")
 @pytest.mark.parametrize("name", ["ISTHMUS_DEBUG", "ISTHMUS_HOMES", "isthmus_home"])
-@pytest.mark.parametrize("server", [("serve",), ("relay", "serve", "--listen", "127.0.0.1:0")])
+@pytest.mark.parametrize(
+    "server",
+    [
+        ("serve",),
+        ("relay", "serve", "--listen", "127.0.0.1:0"),
+        ("leader", "serve"),
+        ("helper", "serve"),
+    ],
+    ids=lambda server: server[0],
+)
 def test_a_variable_of_the_environment_that_nothing_reads_stops_a_server_at_its_start(
     call: Callable[..., Any],
     tmp_path: Path,
