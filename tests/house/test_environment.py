@@ -14,7 +14,7 @@ PLACES = ("run", "src", "deploy", "benchmarks", "tests/conftest.py", "tests/post
 def test_every_variable_that_stands_anywhere_is_known_and_every_known_one_stands_somewhere() -> None:
     files = [f for place in PLACES for f in (ROOT / place, *(ROOT / place).rglob("*")) if f.is_file()]
     texts = [
-        f.read_text("utf-8")
+        f.read_text("utf-8", "ignore")
         for f in files
         if f.name != "environment.py" and f.suffix not in (".pyc", ".parquet")
     ]
