@@ -137,6 +137,32 @@ def test_a_key_that_others_can_read_stops_serve_and_the_doctor_says_so(
     assert not (home / "keys" / "party.key").exists()
 
 
+@pytest.mark.trust("A10")
+@pytest.mark.parametrize("name", ["ISTHMUS_DEBUG", "ISTHMUS_HOMES", "isthmus_home"])
+@pytest.mark.parametrize(
+    "server",
+    [
+        ("serve",),
+        ("relay", "serve", "--listen", "127.0.0.1:0"),
+        ("leader", "serve"),
+        ("helper", "serve"),
+    ],
+    ids=lambda server: server[0],
+)
+def test_a_variable_of_the_environment_that_nothing_reads_stops_a_server_at_its_start(
+    call: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    server: tuple[str, ...],
+) -> None:
+    call("--home", tmp_path / "node", "init", "--party", "bank")
+    monkeypatch.setenv(name, "False")
+    code, _, err = call("--home", tmp_path / "node", *server)
+    assert (code, "[unknown_field]" in err, name in err) == (4, True, True)
+    assert not (tmp_path / "node" / "relay").exists()
+
+
 def test_a_port_that_is_taken_is_named(call: Callable[..., Any], tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -111,9 +111,9 @@ class Lab:
     def __init__(self, root: Path, engine: str = "lattice-hint", rows: int = 600, trees: int = TREES) -> None:
         self._root, self._turn = root, 0
         self._document = document(engine, trees)
-        self._origin = root / "origin"
+        self.origin = root / "origin"
         self._tables(rows)
-        with TemporaryNodes(PARTIES, self._origin, [root]) as nodes:
+        with TemporaryNodes(PARTIES, self.origin, [root]) as nodes:
             for party in PARTIES:
                 label = "bad" if party == BANK else None
                 nodes.node(party).client.add_dataset("people", str(root / f"{party}.csv"), "id", label=label)
@@ -133,7 +133,7 @@ class Lab:
         """One job under these blows, from its proposal to its end at both sides."""
         self._turn += 1
         place = self._root / f"run-{self._turn}"
-        shutil.copytree(self._origin, place)
+        shutil.copytree(self.origin, place)
         for blow in blows:
             if blow.role == "line":
                 for party in PARTIES:

@@ -23,6 +23,7 @@ from isthmus.wire import link
 from isthmus.wire.faults import Fault, FaultyTransport
 
 FULL_S = 1.0
+SMALL_WORKER = Path(__file__).parents[1] / "jobs" / "fake_worker.py"
 
 
 class Fate:
@@ -90,7 +91,10 @@ def main() -> int:
     if (home / "fate-line").exists():
         spoil_line(int((home / "fate-line").read_text()))
     end_with_input()
-    serve(NodeFolder(home), lambda node, port: None, (sys.executable, __file__, "worker", str(home)))
+    command = [sys.executable, __file__, "worker", str(home)]
+    if (home / "small-worker").exists():
+        command = [sys.executable, str(SMALL_WORKER)]
+    serve(NodeFolder(home), lambda node, port: None, command)
     return 0
 
 

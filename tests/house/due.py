@@ -124,6 +124,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "store/test_config.py::test_a_word_is_neither_a_number_nor_a_truth_value",
         "store/test_config.py::test_a_field_that_nobody_knows_is_named",
         "store/test_config.py::test_no_variable_of_the_environment_changes_a_config",
+        "cli/test_cli.py::test_a_variable_of_the_environment_that_nothing_reads_stops_a_server_at_its_start",
     ),
     "P1": (
         "wire/test_envelope.py::test_no_byte_of_an_envelope_can_be_changed_added_or_left_out",
@@ -278,11 +279,16 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "crash/test_sweep.py::test_a_job_survives_and_ends_in_the_same_bits",
     ),
     "D2": ("store/test_checkpoints.py::test_a_damaged_record_or_another_key_is_named",),
+    "D5": (
+        "service/test_grants.py::test_a_grant_that_ends_while_a_job_runs_no_longer_covers_it",
+        "service/test_grants.py::test_a_worker_is_stopped_at_the_next_barrier_after_its_grant_ended",
+        "service/test_grants.py::test_a_plan_says_which_grants_are_found_ending_or_missing",
+        "service/test_keys.py::test_when_the_time_is_up_the_old_key_counts_no_more_even_for_who_was_away",
+    ),
     "D7": ("service/test_jobs.py::test_a_label_owner_that_was_restored_is_found_and_waits_for_a_person",),
 }
 
 PENDING: dict[str, str] = {
     "A2": "objects of another project: users and projects",
-    "D5": "a grant or certificate that ends in mid-job: grants, partners",
 }
 """Due, and waiting for something that is being built."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from isthmus.base.errors import DataError
-from isthmus.base.record import FINISHED
+from isthmus.base.record import ALIGNED, FINISHED
 from isthmus.wire.message import Message, Number
 
 
@@ -21,8 +21,19 @@ class Count(Message):
     rows: Annotated[int, Number("Q")]
 
 
+async def pass_a_barrier(name: str, out: Path, record: Any) -> None:
+    """A job `steps` passes one barrier when it is told to, and works on for ever."""
+    if name == "steps":
+        (out / "steps").write_text(str(os.getpid()))
+        while not (out / "go").exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        record.keep(ALIGNED)
+        await asyncio.sleep(3600)
+
+
 async def run_label_owner(job, digest, table, channels, out, progress, test_ids, record):  # type: ignore[no-untyped-def]
     progress.start("align", len(channels))
+    await pass_a_barrier(job.metadata.name, out, record)
     if job.metadata.name == "label-dies":
         os.kill(os.getpid(), signal.SIGKILL)
     if job.metadata.name == "label-connects":
@@ -45,6 +56,7 @@ async def run_label_owner(job, digest, table, channels, out, progress, test_ids,
 
 async def run_feature_owner(job, digest, party, table, channel, out, progress, record, attempts):  # type: ignore[no-untyped-def]
     progress.start("align", 1)
+    await pass_a_barrier(job.metadata.name, out, record)
     received = await channel.recv(Count)
     if job.metadata.name == "partner-fails":
         raise DataError("too_small", what="the table", count=table.rows, needed=10**6)

@@ -219,6 +219,34 @@ def test_a_grant_that_ends_while_a_job_runs_no_longer_covers_it(tmp_path: Path) 
     playing(tmp_path, play)
 
 
+@pytest.mark.trust("D5")
+@pytest.mark.parametrize("whose", ["data-co", "bank"])
+def test_a_worker_is_stopped_at_the_next_barrier_after_its_grant_ended(tmp_path: Path, whose: str) -> None:
+    """Whichever side's calendar turns first: not before the barrier, and with the same word at both sides."""
+
+    async def play(world: World, partner: Party) -> None:
+        party = partner if whose == "data-co" else world.bank
+        grant(partner, until=day(3))
+        job_id = await world.propose("steps")
+        await partner.jobs.accept(job_id)
+        steps = [p.folder / job_id / "steps" for p in (world.bank, partner)]
+        await until(lambda: all(s.exists() and bool(s.read_text()) for s in steps))
+        party.grants._clock = Later(4)
+        await settled()
+        assert {p.jobs.find(job_id).state for p in (world.bank, partner)} == {"running"}
+        for step in steps:
+            step.with_name("go").write_text("")
+        await world.ended(job_id)
+        errors = [p.jobs.find(job_id).error or {} for p in (world.bank, partner)]
+        assert {e["fields"].get("code", e["code"]) for e in errors} == {"grant_expired"}
+        assert code_of(party, job_id) == "grant_expired"
+        for step in steps:
+            with pytest.raises(ProcessLookupError):
+                os.kill(int(step.read_text()), 0)
+
+    playing(tmp_path, play)
+
+
 def test_every_feature_owner_has_to_grant(tmp_path: Path) -> None:
     async def play(world: World, partner: Party) -> None:
         grant(partner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TextIO
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from isthmus.fleet.cards import CARD_MAX_BYTES, LeaderCard, read_card
 from isthmus.fleet.helper import HelperConfig, HelperFolder, serve_helper
 from isthmus.privacy.noise import discrete_gaussian
 from isthmus.protocols.secure_sum import REPORTS_FLOOR
+from isthmus.service import environment
 from isthmus.service.relay import PLACE_PATTERN
 from isthmus.store.folder import PARTY_PATTERN
 from isthmus.store.helper import Served
@@ -156,6 +158,7 @@ def status(settings: Settings) -> None:
 @pass_settings
 def serve(settings: Settings, until_eof: bool) -> None:
     """Run the helper until Ctrl-C."""
+    environment.check(os.environ)
     folder = _folder(settings)
     config = folder.config()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from isthmus.cli.ending import end_with_input
 from isthmus.cli.output import Settings, common, pass_settings, table
 from isthmus.fleet.cards import LeaderCard, write_card
 from isthmus.fleet.desk import Pace
+from isthmus.service import environment
 from isthmus.service.keys import shown
 from isthmus.store.fleet import FleetRows
 from isthmus.store.fleet_views import FleetViews
@@ -45,6 +47,7 @@ def serve(
     """Run the leader until Ctrl-C."""
     from isthmus.service.leading import Led, serve_leader
 
+    environment.check(os.environ)
     certificate = LeaderFolder(settings.folder.home).certificate
 
     def ready(led: Led) -> None:

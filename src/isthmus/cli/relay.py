@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import click
@@ -10,6 +11,7 @@ import click
 from isthmus.base.errors import ConfigError
 from isthmus.cli.ending import end_with_input
 from isthmus.cli.output import Settings, common, pass_settings
+from isthmus.service import environment
 from isthmus.service.relay import PLACE_PATTERN, RelayFolder, serve_relay
 
 
@@ -30,6 +32,7 @@ def serve(settings: Settings, listen: str, party: tuple[str, ...], until_eof: bo
     """Run a relay until Ctrl-C. Its certificate lies in HOME/relay/relay.pem; give it to both sides."""
     if not re.fullmatch(PLACE_PATTERN, listen):
         raise ConfigError("out_of_bounds", field="--listen", value=listen[:80], allowed="HOST:PORT")
+    environment.check(os.environ)
     folder = RelayFolder(settings.home.absolute() / "relay")
 
     def ready(port: int) -> None:

@@ -9,7 +9,7 @@ import click
 
 from isthmus.cli.ending import end_with_input
 from isthmus.cli.output import Settings, common, pass_settings
-from isthmus.service import kernels
+from isthmus.service import environment, kernels
 from isthmus.service.node import Node
 from isthmus.service.serve import serve as run_node
 
@@ -38,6 +38,7 @@ def serve(settings: Settings, until_eof: bool) -> None:
             )
         settings.say(f"{config.party} runs; {en}", f"{config.party} 已启动；{zh}")
 
+    environment.check(os.environ)
     if until_eof:
         end_with_input()
     kernels.bring(os.environ)

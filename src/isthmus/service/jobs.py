@@ -124,6 +124,7 @@ class Jobs:
         self._outboxes: dict[str, asyncio.Queue[Message | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._runs = {_run_of(job): job.id for job in store.jobs_in(set(STATES))}
 
     # --- life ---
 
@@ -221,7 +222,7 @@ class Jobs:
             self._note(AuditKind.JOB_PROPOSED, stored, person),
             self._note(AuditKind.CONSENT_SIGNED, stored, person),
         ]
-        if not self._store.add_job(stored, answers, notes):
+        if not self._add(stored, answers, notes):
             raise ConfigError("already_there", what=f"job {stored.id}")
         for name in job.parties.feature_owners:
             self._send(name, Proposal(number, stored.document, signature))
@@ -231,7 +232,7 @@ class Jobs:
     def _draft(self, stored: StoredJob, person: str) -> StoredJob:
         """Keeps a job that a second person of this party has to approve before it is signed and sent."""
         answers = [Answer(name, "asked") for name in _parse(stored).parties.all]
-        if not self._store.add_job(stored, answers, [self._note(AuditKind.JOB_PROPOSED, stored, person)]):
+        if not self._add(stored, answers, [self._note(AuditKind.JOB_PROPOSED, stored, person)]):
             raise ConfigError("already_there", what=f"job {stored.id}")
         self._approvals.open(stored, person, (person,))
         return stored
@@ -567,7 +568,7 @@ class Jobs:
                 return
             answers = [Answer(partner, "accepted", proposal.signature)]
             answers += [Answer(name, "asked") for name in job.parties.feature_owners]
-            self._store.add_job(stored, answers, [self._note(AuditKind.JOB_PROPOSED, stored, partner)])
+            self._add(stored, answers, [self._note(AuditKind.JOB_PROPOSED, stored, partner)])
             self._approvals.open(stored, partner)
             self._tell_head(partner)
         else:
@@ -707,14 +708,20 @@ class Jobs:
         elif own.state == "refused":
             self._send(job.label_owner, Reply(_run_of(job), False, b"", own.code or "refused"))
 
+    def _add(self, job: StoredJob, answers: Sequence[Answer], notes: Sequence[Note]) -> bool:
+        added = self._store.add_job(job, answers, notes)
+        if added:
+            self._runs[_run_of(job)] = job.id
+        return added
+
     def _by_run(self, run: bytes, partner: str) -> StoredJob | None:
         """The job of this run in which `partner` takes part as the other role."""
-        for job in self._store.jobs_in(set(STATES)):
-            if _run_of(job) == run:
-                if job.role == "feature_owner":
-                    return job if job.label_owner == partner else None
-                return job if partner in _parse(job).parties.feature_owners else None
-        return None
+        job = self._store.job(self._runs[run]) if run in self._runs else None
+        if job is None:
+            return None
+        if job.role == "feature_owner":
+            return job if job.label_owner == partner else None
+        return job if partner in _parse(job).parties.feature_owners else None
 
     def _course_of(self, run: bytes, partner: str) -> Course | None:
         """The course of this run, in which `partner` takes part."""
