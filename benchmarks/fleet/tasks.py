@@ -13,6 +13,7 @@ from fleet.machine import peak_mb, used
 from isthmus.fleet.crowd import Behaviour, Shards
 from isthmus.fleet.simulate import Plan, Simulation
 from isthmus.learn.head import Head, Settings
+from isthmus.wire import heap
 
 sys.path.append(str(Path(__file__).parent / "peers"))
 from common import BATCH, EPOCHS, INPUTS, LABELS, RATE, ROWS, shard, trained
@@ -37,6 +38,7 @@ def simulated(case: Namespace, rotate: bool) -> dict[str, Any]:
     simulation = Simulation(
         head, Shards(flat_x, flat_y, rows), (flat_x[:1000], flat_y[:1000]), plan, behaviour
     )
+    heap.settle()  # as the command does
     outcomes = simulation.outcomes()
     next(outcomes)
     with used() as whole:

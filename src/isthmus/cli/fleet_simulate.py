@@ -17,6 +17,7 @@ from isthmus.fleet.simulate import Outcome, Simulation
 from isthmus.fleet.simulated_plots import drawings
 from isthmus.fleet.simulated_sum import SplitTrustSum
 from isthmus.fleet.task import load_task
+from isthmus.wire import heap
 
 POOL, HELD_OUT = 50_000, 2_000
 
@@ -101,6 +102,7 @@ def simulate(
     )
     adder = SplitTrustSum(plan.max_per_device, 1, plan.rounds) if sums == "split-trust" else None
     behaviour = Behaviour(available, dropped=dropped, flipped=flipped, scaled=scaled)
+    heap.settle()
     simulation = Simulation(head, shards, (x[POOL:], y[POOL:]), plan, behaviour, adder)
     outcomes: list[Outcome] = []
     for outcome in simulation.outcomes():

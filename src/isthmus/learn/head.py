@@ -40,6 +40,7 @@ PARAMETERS_MOST: Final = 1_000_000
 LOSSES: Final = ("bce", "ce", "pairwise")
 _NORM_FLOOR: Final = 1e-5
 _ADAGRAD_FLOOR: Final = 1e-8
+_HALF_PAGE: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,7 +422,9 @@ class Head:
         x, y, weight = (np.asarray(each, dtype=dtype) for each in (x, y, weight))
         devices, rows = y.shape
         start = np.asarray(flat, dtype=dtype)
-        now = np.array(np.broadcast_to(start, (devices, self.size)))
+        # Half a page away from where large arrays begin: side by side with a gradient, stores would hold up loads (4K aliasing).
+        now = np.empty(devices * self.size + _HALF_PAGE, dtype)[_HALF_PAGE:].reshape(devices, self.size)
+        now[:] = start
         squares = np.zeros_like(now) if settings.optimiser == "adagrad" else None
         for epoch in range(settings.epochs):
             for first in range(0, rows, settings.batch):

@@ -22,13 +22,14 @@ def clip(updates: NDArray[np.floating], bound: float) -> tuple[Floats, NDArray[n
 
     Raises DataError(not_finite): what is not a number is never sent.
     """
-    values = np.asarray(updates, dtype=np.float64)
-    norms = np.linalg.norm(values, axis=-1)
+    values = np.array(updates, dtype=np.float64)
+    norms = np.sqrt(np.einsum("...i,...i->...", values, values))
     if not np.isfinite(norms).all():
         raise DataError("not_finite", what="update")
     under = norms <= bound
-    factors = np.where(under, 1.0, bound / np.where(under, 1.0, norms))
-    return values * factors[..., None], under
+    if not under.all():
+        values *= np.where(under, 1.0, bound / np.where(under, 1.0, norms))[..., None]
+    return values, under
 
 
 @dataclass(frozen=True, slots=True)
