@@ -16,6 +16,7 @@ from isthmus.crypto.seal import PartyKey
 from isthmus.protocols import secure_sum
 from isthmus.protocols.secure_sum import (
     Allowance,
+    Answer,
     Batch,
     Helper,
     HelperKey,
@@ -180,3 +181,11 @@ def resigned(batch: Batch, leader: PartyKey, **changed: object) -> Batch:
     """The batch with other content, signed again as the leader would."""
     made = replace(batch, **changed, signature=bytes(64))  # type: ignore[arg-type]
     return replace(made, signature=leader.sign(secure_sum._batch_words(made)))
+
+
+def sign_answer(helper: PartyKey, terms: Terms, said: Answer, sum_: bytes) -> bytes:
+    """The answer with another sum, signed as its helper would."""
+    from isthmus.protocols import secure_sum
+
+    words = secure_sum._answer_words(terms, said.batch, said.reports, sum_)
+    return replace(said, sum=sum_, signature=helper.sign(words)).encode()

@@ -18,9 +18,11 @@ from isthmus.base.typed_json import read, write
 from isthmus.fleet import models
 from isthmus.fleet.rollout import LIVE
 from isthmus.protocols.device_round import Outcome, Refused, Release, Round, read_paper, sign_paper, vector_of
+from isthmus.protocols.secure_sum import Answer, Batch, Terms
 from isthmus.store.fleet import FINISHED, STOPPED, ReleaseRow
 from isthmus.wire.https import client_context
 from tests.fleet.world import Fleet, Phone, phones, task_of, until
+from tests.sums import sign_answer
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -92,6 +94,66 @@ def test_a_noised_sum_of_a_part_of_the_words_under_a_bound_that_moves(tmp_path: 
             assert all(line.asked == 3 for line in fleet.lines.values())
             (entry,) = fleet.rows.spent("phones")
             assert json.loads(entry)["rounds"] == 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.trust("T17", "T21")
+def test_a_bucket_that_a_helper_spoils_is_named_and_the_model_is_made_from_the_others(tmp_path: Path) -> None:
+    async def run() -> None:
+        fleet = Fleet(tmp_path / "fleet")
+        line = fleet.lines["audit-house"]
+        honest = line.answer
+
+        async def lie(batch: Batch) -> bytes:
+            """The first answer is spoilt and signed all the same."""
+            said = Answer.decode(await honest(batch))
+            if line.asked > 1:
+                return said.encode()
+            spoilt = bytes([said.sum[0] ^ 0x40]) + said.sum[1:-1] + bytes([said.sum[-1] ^ 0x20])
+            return sign_answer(line.helper.signing, Terms.decode(batch.terms), said, spoilt)
+
+        line.answer = lie  # type: ignore[method-assign]
+        async with fleet.leading() as (_, port), phones(fleet, port, 62) as made:
+            fleet.run(
+                task_of(rounds={"count": 1, "cohort": 60}, robust={"buckets": 3, "combine": "trimmed_mean"})
+            )
+            await drive(made, lambda: fleet.rows.tasks()[0].state == FINISHED)
+            task = fleet.rows.tasks()[0]
+            first = fleet.rows.rounds(task.digest)[0]
+            figures = json.loads(first.figures)
+            assert (figures["buckets"], len(figures["flagged"])) == (3, 1)
+            start = vector_of(fleet.rows.blob(read(Round, first.shown.encode()).models[0]) or b"")
+            model = vector_of(fleet.rows.blob(bytes.fromhex(figures["model"])) or b"")
+            assert np.abs(model - start - 0.1).max() < 0.02, "as all devices moved it"
+
+    asyncio.run(run())
+
+
+def test_with_rounds_at_once_the_next_one_does_not_wait_for_a_helper(tmp_path: Path) -> None:
+    async def run() -> None:
+        fleet = Fleet(tmp_path / "fleet")
+        fleet.lines["album-app"].away = True
+        async with fleet.leading() as (_, port), phones(fleet, port, 24) as made:
+            fleet.run(
+                task_of(rounds={"count": 2, "strategy": "fedbuff", "at_once": 2}, evaluate={"every": 2})
+            )
+            task = fleet.rows.tasks()[0].digest
+            await drive(made, lambda: len(fleet.rows.rounds(task)) == 2)
+            first, second = fleet.rows.rounds(task)
+            assert first.phase == "looking"
+            assert read(Round, first.shown.encode()).models == read(Round, second.shown.encode()).models
+            await drive(made, lambda: fleet.rows.rounds(task)[1].phase == "looking")
+            fleet.lines["album-app"].away = False
+            await drive(made, lambda: fleet.rows.tasks()[0].state == FINISHED)
+            rounds = fleet.rows.rounds(task)
+            assert [(row.kind, row.phase) for row in rounds] == [
+                ("train", "opened"), ("train", "opened"), ("evaluate", "opened"),
+            ]  # fmt: skip
+            start = vector_of(fleet.rows.blob(read(Round, first.shown.encode()).models[0]) or b"")
+            model = vector_of(fleet.rows.blob(fleet.rows.tasks()[0].model) or b"")
+            # A whole step, and one that came a model late: 1 / sqrt(2) of it, in sixteenths.
+            assert np.abs(model - start - 0.1 * (1 + 11 / 16)).max() < 0.02
 
     asyncio.run(run())
 

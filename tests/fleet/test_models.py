@@ -46,6 +46,10 @@ def test_rounds_come_in_their_order_and_given_up_ones_do_not_count() -> None:
     assert models.next_kind(task, rows("train", "train", "evaluate", "train")) == "evaluate"
     assert models.next_kind(task, rows("train", "train", "evaluate", "train", "evaluate")) is None
     assert models.next_kind(task, rows("train") + rows("train", phase="aborted")) == "train"
+    waiting = rows("train", phase="answering")
+    assert models.next_kind(task, rows("train") + waiting) == "train"
+    assert models.next_kind(task, rows("train") + 2 * waiting) is None, "no more than three are trained"
+    assert models.next_kind(task, rows("train", "train") + waiting) is None, "one measures when all are in"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from isthmus.base.errors import LocalError
 from isthmus.fleet import rollout, strategies
 from isthmus.fleet.combine import combine
-from isthmus.fleet.rounds import OPENED
+from isthmus.fleet.rounds import ENDED, OPENED
 from isthmus.fleet.task import FleetTask
 from isthmus.privacy.clip import AdaptiveClip
 from isthmus.protocols.device_round import (
@@ -84,13 +84,15 @@ def blob_of(vector: NDArray[np.floating]) -> tuple[bytes, bytes]:
 
 
 def next_kind(task: FleetTask, rounds: Sequence[RoundRow]) -> str | None:
-    """The kind of the next round; None when the task is done. Rounds that were given up do not count."""
+    """The kind of the next round; None while those under way come first, or when the task is done. Rounds that were given up do
+    not count."""
     done = [row.kind for row in rounds if row.phase == OPENED]
-    trained = done.count(TRAIN)
-    due = trained % task.evaluate.every == 0 or trained >= task.rounds.count
+    under_way = [row.kind for row in rounds if row.phase not in ENDED]
+    trained, measured = done.count(TRAIN), done.count(EVALUATE)
+    due = trained // task.evaluate.every > measured or trained >= task.rounds.count
     if trained and due and done[-1] == TRAIN:
-        return EVALUATE
-    return TRAIN if trained < task.rounds.count else None
+        return None if under_way else EVALUATE
+    return TRAIN if trained + under_way.count(TRAIN) < task.rounds.count else None
 
 
 def make_round(task: FleetTask, row: Task, kind: str, number: int, in_use: bytes) -> Round:
