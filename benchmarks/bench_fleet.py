@@ -1,6 +1,6 @@
 """Device rounds: secure sums, simulation, and a leader under load, beside other systems on the same machine.
 
-    ./run bench fleet [--quick] [--bench sum,simulation,live] [--peers FOLDER] [--repeats N]
+    ./run bench fleet [--quick] [--bench sum,simulation,live,noise,overlap,million] [--peers FOLDER] [--repeats N]
                       [--length N] [--cohort N] [--devices N] [--uploads N] [--checkins N]
 
 One JSON line per case and repeat: bench, engine, d (parameters), cohort, device_cpu_s (per device), server_cpu_s (per round),
@@ -13,6 +13,7 @@ simulation  The softmax task (64 x 10, 20 examples a device, 3 epochs, batches o
             and ring, the same with rotation, a plain loop over devices, pfl, and Flower with Ray. The first round is left out
             everywhere; `start_s` is what it and everything before took at the peers.
 live        A leader process over TLS: check-ins, and uploads of sealed reports. The load generator's CPU is counted apart.
+noise, overlap, million   What the noise of a budget costs in accuracy, what rounds at once save in hours, a million devices.
 
 Peers live in environments of their own: `python -m venv FOLDER/flwr`, `pip install 'flwr[simulation]==1.41.0'`, and
 `python -m venv FOLDER/pfl`, `pip install pfl==0.6.0 numpy`; a peer that is not there is skipped with a word.
@@ -24,7 +25,7 @@ import argparse
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,23 @@ def lives(case: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
         yield "isthmus leader", figures
 
 
-BENCHES = {"sum": secure_sums, "simulation": simulations, "live": lives}
+def _ours(measure: Callable[[argparse.Namespace], Iterator[Figures]]) -> Bench:
+    def measured(case: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
+        for figures in measure(case):
+            yield "isthmus", figures
+
+    return measured
+
+
+Bench = Callable[[argparse.Namespace], Iterator[tuple[str, Figures]]]
+BENCHES: dict[str, Bench] = {
+    "sum": secure_sums,
+    "simulation": simulations,
+    "live": lives,
+    "noise": _ours(tasks.noised),
+    "overlap": _ours(tasks.overlapping),
+    "million": _ours(tasks.million),
+}
 
 
 def main() -> None:
