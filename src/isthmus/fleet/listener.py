@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -90,7 +90,7 @@ class DeviceServer(TlsServer):
         self._desks = desks
         self._leader = leader
         self._clock = clock
-        self._enrols: list[float] = []
+        self._enrols: deque[float] = deque()
         self._blobs: OrderedDict[tuple[bytes, bytes | None], bytes] = OrderedDict()
         self._blob_bytes = 0
         self.counts = Counts()
@@ -157,7 +157,8 @@ class DeviceServer(TlsServer):
 
     def _limit_enrols(self) -> None:
         now_s = self._clock.monotonic_s()
-        self._enrols = [at_s for at_s in self._enrols if now_s - at_s < 60]
+        while self._enrols and now_s - self._enrols[0] >= 60:
+            self._enrols.popleft()
         if len(self._enrols) >= ENROLS_A_MINUTE:
             raise PolicyError("rate", what=f"{ENROLS_A_MINUTE} enrolments a minute", wait_s=60)
         self._enrols.append(now_s)
