@@ -263,6 +263,10 @@ def test_strangers_wrong_signatures_and_revoked_devices_are_turned_away(tmp_path
             status, body = await made[0].call("blobs/" + "ab" * 32, b"", "GET")
             assert (status, read(Refused, body).code) == (404, "not_found")
             assert fleet.rows.count_devices("phones") == 1
+            long = bytes(100_000)
+            assert (await made[0].call("reports", long))[0] == 413, "no round takes so much"
+            status, body = await Phone(fleet, port, made[0].session).call("check-in", long)
+            assert (status, read(Refused, body).code) == (401, "unknown_device")
 
     asyncio.run(run())
 

@@ -67,6 +67,7 @@ from isthmus.protocols.device_round import (
     terms_of,
 )
 from isthmus.protocols.secure_sum import (
+    REPORT_HEAD_MAX_BYTES,
     Batch,
     Report,
     Ticket,
@@ -154,6 +155,7 @@ class Leader:
         self._ticking: asyncio.Task[None] | None = None
         self._seen_version, self._stale = -1, True
         self._finishing = asyncio.Lock()
+        self.report_bytes = REPORT_HEAD_MAX_BYTES
 
     # --- from start to end ---
 
@@ -330,6 +332,8 @@ class Leader:
         live.known = {report.id: (report.digest, report.received_ms) for report in reports}
         live.devices = set(self.rows.reported(row.task, row.number))
         self._live[live.key] = live
+        longest = live.terms.length * live.terms.width_bytes + REPORT_HEAD_MAX_BYTES
+        self.report_bytes = max(self.report_bytes, longest)
         if state.phase == COLLECTING:
             self._desks[running.row.population].open(self._desk_round(running, live, state))
 

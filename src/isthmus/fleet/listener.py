@@ -16,7 +16,6 @@ from isthmus.crypto.seal import verify
 from isthmus.protocols.device_round import (
     DEVICE_HEADER,
     JSON_MAX_BYTES,
-    PARAMETERS_MAX,
     PATH,
     SIGNATURE_HEADER,
     Answer,
@@ -27,18 +26,18 @@ from isthmus.protocols.device_round import (
     request_text,
 )
 from isthmus.protocols.device_round import Refused as Refusal
-from isthmus.protocols.secure_sum import REPORT_HEAD_MAX_BYTES, Report
+from isthmus.protocols.secure_sum import Report
 from isthmus.wire.https import TlsServer
 from isthmus.wire.peer import Refused
 
-REPORT_MAX_BYTES: Final = 8 * 2 * PARAMETERS_MAX + REPORT_HEAD_MAX_BYTES
 ENROLS_A_MINUTE: Final = 6000
 CACHED_BYTES: Final = 64 * 2**20
+HELD_BYTES: Final = 256 * 2**20
+"""Of bodies that are being read or written down; who comes beyond it is told to come again."""
 
 _LIMITS = {
     PATH + "enrol": JSON_MAX_BYTES,
     PATH + "check-in": JSON_MAX_BYTES,
-    PATH + "reports": REPORT_MAX_BYTES,
     PATH + "forget": JSON_MAX_BYTES,
 }
 _BLOB = re.compile(re.escape(PATH) + r"blobs/([0-9a-f]{64})")
@@ -65,6 +64,10 @@ class Desks(Protocol):
         """Raises PeerError `unknown_device`, PolicyError `device_revoked`."""
 
     def check_in(self, device: bytes, said: CheckIn) -> Answer: ...
+
+    @property
+    def report_bytes(self) -> int:
+        """The longest report that any round takes."""
 
     async def take(self, device: bytes, report: Report) -> Signed: ...
 
@@ -93,15 +96,26 @@ class DeviceServer(TlsServer):
         self._enrols: deque[float] = deque()
         self._blobs: OrderedDict[tuple[bytes, bytes | None], bytes] = OrderedDict()
         self._blob_bytes = 0
+        self._held_bytes = 0
         self.counts = Counts()
 
     async def _reply(self, request: web.BaseRequest) -> web.Response:
         try:
             if (blob := _BLOB.fullmatch(request.path)) is not None:
                 return await self._blob(request, bytes.fromhex(blob[1]))
-            body = await self._body(request)
-            device = self._device(request, body)
-            return await self._answer(request.path, device, body)
+            size = self._size(request)
+            claimed = _header(request, DEVICE_HEADER, 32)
+            if request.path != PATH + "enrol":
+                self._desks.know(claimed)  # a stranger's body is not even read
+            if self._held_bytes + size > HELD_BYTES:
+                raise Refused(503)
+            self._held_bytes += size
+            try:
+                body = await self._body(request)
+                device = self._device(request, body)
+                return await self._answer(request.path, device, body)
+            finally:
+                self._held_bytes -= size
         except IsthmusError as error:
             self.counts.refused += 1
             retry = isinstance(error, (LineError, LocalError))
@@ -111,12 +125,14 @@ class DeviceServer(TlsServer):
                 reply.force_close()
             return reply
 
+    def _limit(self, path: str) -> int | None:
+        return self._desks.report_bytes if path == PATH + "reports" else super()._limit(path)
+
     async def _answer(self, path: str, device: bytes, body: bytes) -> web.Response:
         if path == PATH + "enrol":
             self._limit_enrols()
             await self._desks.enrol(device, read_body(Enrol, body))
             return web.Response(body=b"")
-        self._desks.know(device)
         if path == PATH + "check-in":
             self.counts.check_ins += 1
             return web.Response(body=write(self._desks.check_in(device, read_body(CheckIn, body))))

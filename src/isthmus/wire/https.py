@@ -262,9 +262,13 @@ class TlsServer(abc.ABC):
             reply.force_close()
         return reply
 
+    def _limit(self, path: str) -> int | None:
+        """The greatest body at a path; None for a path that there is not."""
+        return self._limits.get(path)
+
     def _size(self, request: web.BaseRequest) -> int:
         """The length of the body, once path, method and length are acceptable."""
-        if (limit := self._limits.get(request.path)) is None:
+        if (limit := self._limit(request.path)) is None:
             raise Refused(404)
         if request.method != "POST":
             raise Refused(405)
