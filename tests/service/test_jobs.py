@@ -475,6 +475,34 @@ def test_no_side_is_done_before_the_last_one_has_all_it_needs(tmp_path: Path) ->
 
 
 @pytest.mark.timeout(40)
+def test_a_word_of_an_earlier_attempt_does_not_end_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partner says that it is done just when another attempt begins, in which it dies before it has all it needs."""
+
+    async def play() -> None:
+        async with World(tmp_path) as world:
+            (partner,) = world.partners
+            hear, late = partner.jobs._on_start, [True]
+
+            def crossed(name: str, start: Start, job: StoredJob | None) -> None:
+                if late:
+                    late.pop()
+                    partner.jobs._send(name, Ended(start.run, ""))
+                hear(name, start, job)
+
+            monkeypatch.setattr(partner.jobs, "_on_start", crossed)
+            job_id = await world.propose("partner-dies-late")
+            await partner.jobs.accept(job_id)
+            await world.ended(job_id)
+            for party in (world.bank, partner):
+                job = party.jobs.find(job_id)
+                assert (job.state, (job.result or {})["attempts"]) == ("done", 2)
+
+    asyncio.run(play())
+
+
+@pytest.mark.timeout(40)
 @pytest.mark.trust("M2")
 def test_nobody_is_told_of_an_attempt_that_is_not_on_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -419,6 +419,9 @@ class Leading(Course):
             self.interrupt(LineError("closed"))
 
     def on_finished(self, partner: str) -> None:
+        told = self._told.get(partner)
+        if told is None or not told.done():
+            return  # it speaks of an attempt before this one, whose work may have to be done again
         self._finished.add(partner)
         if self._finished >= set(self.partners):
             self._all_finished.set()
