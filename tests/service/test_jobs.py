@@ -470,6 +470,8 @@ def test_no_side_is_done_before_the_last_one_has_all_it_needs(tmp_path: Path) ->
             for party in (world.bank, partner):
                 job = party.jobs.find(job_id)
                 assert (job.state, (job.result or {})["attempts"]) == ("done", 2)
+            first = attempt_digest(run_of(world.bank, job_id), 1)
+            assert first not in [digest for _, digest in world.bank.lines]  # nobody would ever close it
 
     asyncio.run(play())
 

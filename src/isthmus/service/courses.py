@@ -143,6 +143,7 @@ class Course:
         self._passed = False
         self._deaths = 0
         self._attempt = 0
+        self._left_open: bytes | None = None
 
     async def follow(self) -> None:
         """All attempts; returns once the job has ended here or a person has stopped it."""
@@ -184,6 +185,11 @@ class Course:
     # --- what both sides do ---
 
     def _new_attempt(self) -> None:
+        if self._left_open is not None:
+            # Where this side had ended well and another one had not, nobody closes the other end any more.
+            for name in self.partners:
+                self.here.lines.drop(name, self._left_open, 0)
+            self._left_open = None
         self._interrupt = asyncio.get_running_loop().create_future()
         self._wake.clear()
         self._passed = False
@@ -268,6 +274,7 @@ class Course:
             raise
         finally:
             self.has_worker = False
+        self._left_open = digest
         self._figures = {
             "cpu_s": done["cpu_s"],
             "peak_bytes": done["peak_bytes"],
