@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.trust("G7", "N4")]
     "blows",
     [
         [FleetBlow("leader", 120), FleetBlow("album-app", 3)],
-        [FleetBlow("leader", 210), FleetBlow("audit-house", 2, how="full")],
+        [FleetBlow("leader", 160), FleetBlow("audit-house", 2, how="full")],
     ],
     ids=["killed", "killed while a disk is full"],
 )
