@@ -33,6 +33,9 @@ from isthmus.privacy.accountant import epsilon_of, rho_of
 from isthmus.privacy.clip import clip
 from isthmus.privacy.noise import discrete_gaussian
 
+BATCH_MOST = 128
+BATCH_PARAMETERS = 1_000_000
+"""Devices that train at once, and their parameters together: what a core's caches bear."""
 VARIATES_MOST_BYTES = 4 * 2**30
 LOOKS = 64
 """How often in the time of a round check-ins are looked at."""
@@ -43,7 +46,7 @@ PATIENCE = 0.25
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a task file says of rounds and sums. `noise_std` is of each helper, in the ring's integers; `delta` for the epsilon
-    that is reported. `batch`: devices that train at once, for speed alone."""
+    that is reported. `batch`: devices that train at once, for speed alone; 0 follows the size of the model."""
 
     settings: Settings
     clip_norm: float
@@ -62,7 +65,7 @@ class Plan:
     noise_std: float = 0.0
     delta: float = 1e-7
     seed: int = 0
-    batch: int = 64
+    batch: int = 0
     threads: int = 1
     at_once: int = 1
 
@@ -244,7 +247,7 @@ class Simulation:
 
     def _chunks(self, one: _Open, bucket: int, devices: Ints, encoding: Encoding) -> Iterator[Chunk]:
         """Devices trained, clipped and encoded, a batch at a time; with threads, several batches at once, in the same order."""
-        size = self.plan.batch
+        size = self.plan.batch or min(BATCH_MOST, max(8, BATCH_PARAMETERS // self.head.size))
         starts = range(0, len(devices), size)
 
         def batch(first: int) -> tuple[Chunk, int, int]:
