@@ -194,7 +194,7 @@ class Bench:
         return bank.follow(job_id, lambda: time.sleep(0.2), lambda job: None)
 
 
-MEASURED = ("wall_s", "cpu_s", "peak_bytes", "attempts", "seconds", "bytes", "spent")
+MEASURED = ("wall_s", "cpu_s", "peak_bytes", "attempts", "seconds", "bytes", "spent", "rounds")
 
 
 def run(asked: argparse.Namespace) -> dict[str, Any]:
