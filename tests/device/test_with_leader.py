@@ -22,6 +22,10 @@ TASKS: dict[str, dict[str, Any]] = {
     "control variates": {"rounds": {"strategy": "scaffold"}},
     "noise": {"privacy": {"dp": {"epsilon": 50.0, "delta": 1e-5}}},
     "weights": {"robust": {"weight_cap": 3}},
+    "a part of the words, a bound that moves": {
+        "sum": {"keep": 0.8, "bits": 12},
+        "local": {"clip_quantile": 0.5, "clip_norm": 3.0},
+    },
 }
 
 
@@ -55,7 +59,8 @@ def test_devices_and_a_leader_finish_a_task(tmp_path: Path, kind: str) -> None:
                         for n in range(20)
                     )
                 )
-                sections = {**TASKS[kind], "model": {"personal_head": True}, "local": {"learning_rate": 0.3}}
+                sections = {**TASKS[kind], "model": {"personal_head": True}}
+                sections["local"] = {"learning_rate": 0.3, **sections.get("local", {})}
                 manifest = fleet.run(task_of(**sections))
 
                 def work(device: Device) -> None:
@@ -75,6 +80,10 @@ def test_devices_and_a_leader_finish_a_task(tmp_path: Path, kind: str) -> None:
             assert all(sent.taken for sent in told)
             scores = json.loads(rounds[-1].figures)["scores"]
             assert set(scores) == set(scorers_of(manifest))
+            if "clip_quantile" in sections["local"]:
+                bounds = [json.loads(row.shown)["clip"] for row in rounds]
+                assert (bounds[0], bounds[1]) == (3.0, 0.0)
+                assert bounds[2] not in (0.0, 3.0), "it follows what the devices said"
             return dict(scores)
 
     scores = asyncio.run(run())
