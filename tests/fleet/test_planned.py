@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from isthmus.base.errors import ConfigError
 from isthmus.cli.fleet_simulate import simulate
 from isthmus.cli.output import Settings
 from isthmus.fleet.manifest import head_of
@@ -99,3 +101,15 @@ def test_the_table_speaks_both_languages(tmp_path: Path) -> None:
         done = CliRunner().invoke(simulate, arguments, obj=Settings())
         assert done.exit_code == 0
         assert words in done.output
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [({"sum": {"keep": 0.5}}, "sum.keep"), ({"local": {"clip_quantile": 0.5}}, "local.clip_quantile")],
+)
+def test_what_a_simulation_does_not_have_is_refused_and_not_passed_over(
+    sections: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_of(task_of(**sections), devices=500)
+    assert caught.value.fields["field"] == named

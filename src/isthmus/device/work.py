@@ -29,7 +29,7 @@ from isthmus.device.papers import ROOM, check_round, read_manifest, spent
 from isthmus.device.store import SEALED, SENT, DeviceStore, RoundRow
 from isthmus.learn.head import Course, Head, Settings, control_after
 from isthmus.learn.personal import alone, ranking, with_personal
-from isthmus.privacy.clip import clip
+from isthmus.privacy.clip import AdaptiveClip, clip
 from isthmus.protocols.device_round import (
     EVALUATE,
     METRIC_SCALE,
@@ -379,15 +379,15 @@ class Worker:
             encoding.encode(clip(change, bound)[0]).values
             for encoding, change in zip(encodings(manifest, offer.round), changes, strict=True)
         ]
+        values = np.concatenate(parts)
         if sign := sign_of(manifest):
-            within = bool(clip(changes[0], bound)[1])
-            parts.append(np.array([sign if within else -sign], dtype=np.int64))
+            values = AdaptiveClip(bound, sign).with_sign(values, clip(changes[0], bound)[1])
         times = (
             1
             if local.corrected
             else min(manifest.sums.weight_max, max(1, len(examples) // manifest.example.min_per_device))
         )
-        return np.concatenate(parts) * times, times, control
+        return values * times, times, control
 
     # --- 4: upload ---
 

@@ -13,6 +13,7 @@ from isthmus.fleet.task import FleetTask
 from isthmus.learn.head import Settings
 from isthmus.protocols.device_round import Manifest
 from isthmus.protocols.secure_sum import HelperKey
+from isthmus.store.schema import bounds
 
 OVER_SELECT = 1.3
 """What auto begins with: a leader learns it from the devices that fall out."""
@@ -30,7 +31,14 @@ def manifest_of(task: FleetTask) -> Manifest:
 def plan_of(
     task: FleetTask, devices: int, rounds: int | None = None, seed: int | None = None, threads: int = 1
 ) -> Plan:
-    """What the task says of rounds and sums. Every report weighs 1."""
+    """What the task says of rounds and sums. Every report weighs 1.
+
+    Raises ConfigError `out_of_bounds` for what a simulation does not have: a share of the words, a bound that moves.
+    """
+    if task.sum.keep != 1:
+        raise bounds("sum.keep", task.sum.keep, "1 in a simulation")
+    if task.local.clip_quantile is not None:
+        raise bounds("local.clip_quantile", task.local.clip_quantile, "left out in a simulation")
     given, local, privacy = task.rounds, task.local, manifest_of(task).privacy
     return Plan(
         Settings(local.epochs, local.batch, local.learning_rate, local.optimiser, local.proximal),
