@@ -87,6 +87,6 @@ def test_devices_and_a_leader_finish_a_task(tmp_path: Path, kind: str) -> None:
             return dict(scores)
 
     scores = asyncio.run(run())
-    if kind != "noise":
+    if kind in ("control variates", "weights"):  # whose sums are those of whole updates
         assert scores["candidate"]["auc_per_device"] > 0.8
         assert scores["personal"]["auc_per_device"] > 0.8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -157,3 +159,25 @@ def test_a_spool_forgets_what_no_row_points_at(tmp_path: Path) -> None:
         again.read(8, 5)
     again.remove()
     assert not path.exists()
+
+
+def test_a_file_is_closed_after_what_another_thread_is_at(tmp_path: Path) -> None:
+    rows = FleetRows(tmp_path)
+    began, ended = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with rows.write():
+            began.set()
+            time.sleep(0.2)
+            rows.put("INSERT INTO helper VALUES ('a', '{}', 0)")
+        ended.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    began.wait()
+    rows.close()
+    assert ended.wait(1.0), "the write went to its end first"
+    thread.join()
+    again = FleetRows(tmp_path)
+    assert again.helpers() == [("a", "{}")]
+    again.close()

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from math import sqrt
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +20,7 @@ from isthmus.crypto.words import ring_for
 from isthmus.fleet import models, strategies
 from isthmus.fleet.task import FleetTask
 from isthmus.learn.head import Head
-from isthmus.privacy.accountant import rho_for, rho_of
+from isthmus.privacy.accountant import noise_for, rho_of
 from isthmus.privacy.ledger import Allowance, PrivacyLedger, TaskAccount
 from isthmus.protocols.device_round import (
     TRAIN,
@@ -95,8 +94,9 @@ def _with_noise(task: FleetTask, manifest: Manifest) -> Manifest:
     """The noise that the budget asks for, and the rings that hold sums and noise."""
     privacy = manifest.privacy
     if (dp := task.privacy.dp) != "none":
-        rho = rho_for(dp.epsilon, dp.delta) / manifest.per_device_max
-        training, evaluation = (each / sqrt(2 * rho) for each in sensitivities(manifest))
+        training, evaluation = (
+            noise_for(dp.epsilon, dp.delta, each, manifest.per_device_max) for each in sensitivities(manifest)
+        )
         privacy = Privacy(training, evaluation, dp.epsilon, dp.delta, task.privacy.receipts)
     reports_max = 2 * task.rounds.cohort + 1000
     bits = max(manifest.sums.bits, sign_of(manifest).bit_length() + 1)

@@ -61,7 +61,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *ended: object) -> None:
-        self._db.close()
+        with self._lock:
+            self._db.close()
 
     @property
     def attempt(self) -> int:

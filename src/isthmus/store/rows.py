@@ -39,7 +39,9 @@ class RowFile:
             raise self._trouble(error) from None
 
     def close(self) -> None:
-        self._db.close()
+        """After what another thread is at: a connection that is closed under a statement takes the process with it."""
+        with self._lock:
+            self._db.close()
 
     def all(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
